@@ -1,0 +1,1 @@
+"""A deterministic, replicated Kafka inside one Python process."""
