@@ -1,0 +1,21 @@
+"""``@message``: the one way to declare a value that travels between machines.
+
+A message is frozen for the type checker always, and at run time where ``KAFKASIM_FREEZE=1`` is set (the project's tests do);
+elsewhere it is a plain slotted class, because freezing triples the cost of construction.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TypeVar, dataclass_transform
+
+import attrs
+
+_T = TypeVar("_T")
+_FREEZE = os.environ.get("KAFKASIM_FREEZE") == "1"
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(attrs.field,))
+def message(cls: type[_T]) -> type[_T]:
+    """Make ``cls`` a slotted value class with equality by fields."""
+    return attrs.define(cls, slots=True, frozen=_FREEZE, eq=True, hash=False)

@@ -1,0 +1,211 @@
+"""Topic and broker configs that the model reads: names, types, defaults, ranges, and which broker key a topic key falls back to.
+
+Mirrors:  TopicConfig, ServerConfigs, LogConfig, ReplicationConfigs, GroupCoordinatorConfig, KRaftConfigs (4.3 defaults).
+Rule 1:   a value is kept as the string the user gave; ``parse`` turns it into bool, int, str or a list once, where it is read.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+from kafkasim.core.model.message import message
+
+ConfigScalar: TypeAlias = "bool | int | str | None | tuple[str, ...]"
+
+INT_MAX = 2_147_483_647
+LONG_MAX = 9_223_372_036_854_775_807
+
+
+@message
+class ServerConfigKey:
+    """``kind``: bool, int (also long), double, string, list; ``synonym``: the broker key that a topic key defaults to."""
+
+    name: str
+    kind: str
+    default: str | None
+    low: int | None = None
+    high: int | None = None
+    choices: tuple[str, ...] = ()
+    synonym: str | None = None
+    read_only: bool = False
+
+    def parse(self, text: str | None) -> ConfigScalar:
+        """The typed value of ``text``; ValueError with Kafka's words if it is none."""
+        if text is None:
+            return None
+        if self.kind == "bool":
+            return self._parse_bool(text)
+        if self.kind == "int":
+            return self._parse_int(text)
+        if self.kind == "list":
+            items = tuple(item.strip() for item in text.split(",") if item.strip())
+            for item in items:
+                self._check_choice(item)
+            return items
+        self._check_choice(text)
+        return text
+
+    def _parse_bool(self, text: str) -> bool:
+        lowered = text.strip().lower()
+        if lowered not in ("true", "false"):
+            raise ValueError(
+                f"Invalid value {text} for configuration {self.name}: Expected value to be either true or false"
+            )
+        return lowered == "true"
+
+    def _parse_int(self, text: str) -> int:
+        try:
+            number = int(text.strip())
+        except ValueError:
+            raise ValueError(
+                f"Invalid value {text} for configuration {self.name}: Not a number of type INT"
+            ) from None
+        if self.low is not None and number < self.low:
+            raise ValueError(
+                f"Invalid value {number} for configuration {self.name}: Value must be at least {self.low}"
+            )
+        if self.high is not None and number > self.high:
+            raise ValueError(
+                f"Invalid value {number} for configuration {self.name}: Value must be no more than {self.high}"
+            )
+        return number
+
+    def _check_choice(self, text: str) -> None:
+        if self.choices and text not in self.choices:
+            listed = ", ".join(self.choices)
+            raise ValueError(
+                f"Invalid value {text} for configuration {self.name}: String must be one of: {listed}"
+            )
+
+
+def _table(*keys: ServerConfigKey) -> dict[str, ServerConfigKey]:
+    return {key.name: key for key in keys}
+
+
+_K = ServerConfigKey
+
+_COMPRESSION = ("uncompressed", "zstd", "lz4", "snappy", "gzip", "producer")
+
+#: Configs of a topic.
+TOPIC_CONFIGS: dict[str, ServerConfigKey] = _table(
+    _K("cleanup.policy", "list", "delete", choices=("compact", "delete"), synonym="log.cleanup.policy"),
+    _K("compression.type", "string", "producer", choices=_COMPRESSION, synonym="compression.type"),
+    _K("compression.gzip.level", "int", "-1", synonym="compression.gzip.level"),
+    _K("compression.lz4.level", "int", "9", 1, 17, synonym="compression.lz4.level"),
+    _K("compression.zstd.level", "int", "3", -131072, 22, synonym="compression.zstd.level"),
+    _K("delete.retention.ms", "int", "86400000", 0, synonym="log.cleaner.delete.retention.ms"),
+    _K("file.delete.delay.ms", "int", "60000", 0, synonym="log.segment.delete.delay.ms"),
+    _K("flush.messages", "int", str(LONG_MAX), 1, synonym="log.flush.interval.messages"),
+    _K("flush.ms", "int", str(LONG_MAX), 0, synonym="log.flush.interval.ms"),
+    _K("follower.replication.throttled.replicas", "list", ""),
+    _K("index.interval.bytes", "int", "4096", 0, synonym="log.index.interval.bytes"),
+    _K("leader.replication.throttled.replicas", "list", ""),
+    _K("local.retention.bytes", "int", "-2", -2, synonym="log.local.retention.bytes"),
+    _K("local.retention.ms", "int", "-2", -2, synonym="log.local.retention.ms"),
+    _K("max.compaction.lag.ms", "int", str(LONG_MAX), 1, synonym="log.cleaner.max.compaction.lag.ms"),
+    _K("max.message.bytes", "int", "1048588", 0, synonym="message.max.bytes"),
+    _K("message.timestamp.after.max.ms", "int", "3600000", 0, synonym="log.message.timestamp.after.max.ms"),
+    _K("message.timestamp.before.max.ms", "int", str(LONG_MAX), 0, synonym="log.message.timestamp.before.max.ms"),
+    _K(
+        "message.timestamp.type",
+        "string",
+        "CreateTime",
+        choices=("CreateTime", "LogAppendTime"),
+        synonym="log.message.timestamp.type",
+    ),
+    _K("min.cleanable.dirty.ratio", "double", "0.5", synonym="log.cleaner.min.cleanable.ratio"),
+    _K("min.compaction.lag.ms", "int", "0", 0, synonym="log.cleaner.min.compaction.lag.ms"),
+    _K("min.insync.replicas", "int", "1", 1, synonym="min.insync.replicas"),
+    _K("preallocate", "bool", "false", synonym="log.preallocate"),
+    _K("remote.copy.disable", "bool", "false"),
+    _K("remote.delete.on.disable", "bool", "false"),
+    _K("remote.storage.enable", "bool", "false"),
+    _K("retention.bytes", "int", "-1", synonym="log.retention.bytes"),
+    _K("retention.ms", "int", "604800000", -1, synonym="log.retention.ms"),
+    _K("segment.bytes", "int", "1073741824", 1048576, synonym="log.segment.bytes"),
+    _K("segment.index.bytes", "int", "10485760", 4, synonym="log.index.size.max.bytes"),
+    _K("segment.jitter.ms", "int", "0", 0, synonym="log.roll.jitter.ms"),
+    _K("segment.ms", "int", "604800000", 1, synonym="log.roll.ms"),
+    _K("unclean.leader.election.enable", "bool", "false", synonym="unclean.leader.election.enable"),
+)
+
+#: Configs of a broker (and of the cluster as a whole, by the empty broker name).
+BROKER_CONFIGS: dict[str, ServerConfigKey] = _table(
+    _K("auto.create.topics.enable", "bool", "true", read_only=True),
+    _K("auto.leader.rebalance.enable", "bool", "true", read_only=True),
+    _K("background.threads", "int", "10", 1),
+    _K("broker.heartbeat.interval.ms", "int", "2000", read_only=True),
+    _K("broker.id", "int", "-1", read_only=True),
+    _K("broker.rack", "string", None, read_only=True),
+    _K("broker.session.timeout.ms", "int", "9000", read_only=True),
+    _K("compression.gzip.level", "int", "-1"),
+    _K("compression.lz4.level", "int", "9", 1, 17),
+    _K("compression.type", "string", "producer", choices=_COMPRESSION),
+    _K("compression.zstd.level", "int", "3", -131072, 22),
+    _K("controlled.shutdown.enable", "bool", "true", read_only=True),
+    _K("controller.quorum.append.linger.ms", "int", "25", 0, read_only=True),
+    _K("controller.quorum.election.backoff.max.ms", "int", "1000", read_only=True),
+    _K("controller.quorum.election.timeout.ms", "int", "1000", read_only=True),
+    _K("controller.quorum.fetch.timeout.ms", "int", "2000", read_only=True),
+    _K("controller.quorum.request.timeout.ms", "int", "2000", read_only=True),
+    _K("controller.quorum.retry.backoff.ms", "int", "20", read_only=True),
+    _K("default.replication.factor", "int", "1", 1, read_only=True),
+    _K("delete.topic.enable", "bool", "true", read_only=True),
+    _K("fetch.max.bytes", "int", "57671680", 1024, read_only=True),
+    _K("group.consumer.heartbeat.interval.ms", "int", "5000", 1, read_only=True),
+    _K("group.consumer.max.size", "int", str(INT_MAX), 1, read_only=True),
+    _K("group.consumer.session.timeout.ms", "int", "45000", 1, read_only=True),
+    _K("group.initial.rebalance.delay.ms", "int", "3000", 0, read_only=True),
+    _K("group.max.session.timeout.ms", "int", "1800000", read_only=True),
+    _K("group.max.size", "int", str(INT_MAX), 1, read_only=True),
+    _K("group.min.session.timeout.ms", "int", "6000", read_only=True),
+    _K("initial.broker.registration.timeout.ms", "int", "60000", read_only=True),
+    _K("leader.imbalance.check.interval.seconds", "int", "300", 1, read_only=True),
+    _K("log.cleaner.backoff.ms", "int", "15000", 0),
+    _K("log.cleaner.delete.retention.ms", "int", "86400000", 0),
+    _K("log.cleaner.enable", "bool", "true", read_only=True),
+    _K("log.cleaner.max.compaction.lag.ms", "int", str(LONG_MAX), 1),
+    _K("log.cleaner.min.cleanable.ratio", "double", "0.5"),
+    _K("log.cleaner.min.compaction.lag.ms", "int", "0", 0),
+    _K("log.cleanup.policy", "list", "delete", choices=("compact", "delete")),
+    _K("log.flush.interval.messages", "int", str(LONG_MAX), 1),
+    _K("log.flush.interval.ms", "int", None, 0),
+    _K("log.index.interval.bytes", "int", "4096", 0),
+    _K("log.index.size.max.bytes", "int", "10485760", 4),
+    _K("log.local.retention.bytes", "int", "-2", -2),
+    _K("log.local.retention.ms", "int", "-2", -2),
+    _K("log.message.timestamp.after.max.ms", "int", "3600000", 0),
+    _K("log.message.timestamp.before.max.ms", "int", str(LONG_MAX), 0),
+    _K("log.message.timestamp.type", "string", "CreateTime", choices=("CreateTime", "LogAppendTime")),
+    _K("log.preallocate", "bool", "false"),
+    _K("log.retention.bytes", "int", "-1"),
+    _K("log.retention.check.interval.ms", "int", "300000", 1, read_only=True),
+    _K("log.retention.ms", "int", "604800000", -1),
+    _K("log.roll.jitter.ms", "int", "0", 0),
+    _K("log.roll.ms", "int", "604800000", 1),
+    _K("log.segment.bytes", "int", "1073741824", 1048576),
+    _K("log.segment.delete.delay.ms", "int", "60000", 0),
+    _K("message.max.bytes", "int", "1048588", 0),
+    _K("metadata.max.idle.interval.ms", "int", "500", 0, read_only=True),
+    _K("min.insync.replicas", "int", "1", 1),
+    _K("num.partitions", "int", "1", 1, read_only=True),
+    _K("num.replica.fetchers", "int", "1"),
+    _K("offset.metadata.max.bytes", "int", "4096", read_only=True),
+    _K("offsets.commit.timeout.ms", "int", "5000", 1, read_only=True),
+    _K("offsets.retention.check.interval.ms", "int", "600000", 1, read_only=True),
+    _K("offsets.retention.minutes", "int", "10080", 1, read_only=True),
+    _K("offsets.topic.num.partitions", "int", "50", 1, read_only=True),
+    _K("offsets.topic.replication.factor", "int", "3", 1, read_only=True),
+    _K("offsets.topic.segment.bytes", "int", "104857600", 1, read_only=True),
+    _K("producer.id.expiration.ms", "int", "86400000", 1),
+    _K("replica.fetch.backoff.ms", "int", "1000", 0, read_only=True),
+    _K("replica.fetch.max.bytes", "int", "1048576", 0, read_only=True),
+    _K("replica.fetch.min.bytes", "int", "1", read_only=True),
+    _K("replica.fetch.response.max.bytes", "int", "10485760", 0, read_only=True),
+    _K("replica.fetch.wait.max.ms", "int", "500", read_only=True),
+    _K("replica.high.watermark.checkpoint.interval.ms", "int", "5000", read_only=True),
+    _K("replica.lag.time.max.ms", "int", "30000", read_only=True),
+    _K("replica.selector.class", "string", None, read_only=True),
+    _K("unclean.leader.election.enable", "bool", "false"),
+    _K("unclean.leader.election.interval.ms", "int", "300000", read_only=True),
+)
