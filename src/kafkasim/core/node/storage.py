@@ -1,0 +1,45 @@
+"""What of a broker survives the death of its process: its logs, its checkpoints, its clean-shutdown file.
+
+Mirrors:  the log directory of a broker: partition folders, replication-offset-checkpoint, .kafka_cleanshutdown.
+Rule 1:   a process crash keeps all of it (the page cache is the kernel's); a loss of power keeps what was flushed.
+Rule 2:   the checkpointed high watermark of a replica lives in its ``Log``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kafkasim.core.model.ids import NO_EPOCH, TopicPartition
+
+if TYPE_CHECKING:
+    from kafkasim.core.log.log import Log
+
+
+class BrokerStorage:
+    """``clean_shutdown_epoch`` is the broker epoch that an orderly stop left behind; reading it at start takes it away."""
+
+    __slots__ = ("clean_shutdown_epoch", "logs")
+
+    def __init__(self) -> None:
+        self.logs: dict[TopicPartition, Log] = {}
+        self.clean_shutdown_epoch = NO_EPOCH
+
+    def take_clean_shutdown_epoch(self) -> int:
+        """The broker epoch of the previous process if it stopped in order, else NO_EPOCH."""
+        epoch = self.clean_shutdown_epoch
+        self.clean_shutdown_epoch = NO_EPOCH
+        return epoch
+
+    def stop_cleanly(self, broker_epoch: int) -> None:
+        """Everything is flushed and the clean-shutdown file is written."""
+        self.flush()
+        self.clean_shutdown_epoch = broker_epoch
+
+    def flush(self) -> None:
+        for log in self.logs.values():
+            log.flush()
+
+    def power_loss(self) -> None:
+        """Only flushed batches remain; a clean-shutdown file, written last and with a flush, stays if it was there."""
+        for log in self.logs.values():
+            log.lose_unflushed()
