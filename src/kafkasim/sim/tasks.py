@@ -661,9 +661,13 @@ class Scheduler:
         # Else an event's own callback reads the clock: it must not run other events, and goes uncharged.
 
     def _describe_deadlock(self, waiter: Waiter) -> str:
-        left = "nothing is scheduled" if not self.kernel.pending() else "nothing that helps happened"
+        left = (
+            "nothing is scheduled" if not self.kernel.pending() else "nothing that helps happened"
+        )
         lines = [f"waiting for {waiter.what} at {self.kernel.now_us / 1e6:.6f} s, but {left}"]
-        lines += [f"  task {task.name!r} on {task.host.name!r}: {task.state}" for task in self.tasks]
+        lines += [
+            f"  task {task.name!r} on {task.host.name!r}: {task.state}" for task in self.tasks
+        ]
         lines += [f"  task {task.name!r}: failed with {task.exception!r}" for task in self.failed]
         return "\n".join(lines)
 

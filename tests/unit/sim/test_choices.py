@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kafkasim.sim.choices import Choices, ChoiceDiverged
+from kafkasim.sim.choices import ChoiceDiverged, Choices
 
 
 def test_streams_depend_on_seed_and_label_alone() -> None:

@@ -1,0 +1,835 @@
+"""The fabric between the nodes: connections as TCP makes them, with latency, bandwidth and faults.
+
+Inputs:   send, reply, close, disconnect of the nodes; partition, hold, reset, slow, pause and the like of a fault plan.
+Effects:  calls of the nodes' endpoints, each in an event of the kernel.
+Rule 1:   a connection is first in, first out in each direction, whatever latencies are drawn.
+Rule 2:   a server handles one request of a connection at a time, as Kafka mutes a channel: the others wait in the inbox.
+Rule 3:   bytes that were lost leave a gap: nothing behind them in that direction of the connection ever arrives.
+Rule 4:   without rules no message pays for rules: one flag is read.
+Differs:  lost data are not retransmitted when a partition heals (the requester's timeout makes a new connection);
+          dials, and the closing of a connection, are. To keep data until the end of an outage, use ``hold``.
+
+Nodes are integers; a connection is opened by its first request, and belongs to (requester, server, channel).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any, Protocol, TypeAlias
+
+from kafkasim.sim.choices import Choices
+from kafkasim.sim.kernel import Kernel, Timer
+from kafkasim.sim.trace import Trace
+
+Channel: TypeAlias = int | str
+Nodes: TypeAlias = int | Iterable[int]
+Pair: TypeAlias = tuple[int, int]
+Deferred: TypeAlias = tuple[Callable[..., None], tuple[Any, ...]]
+
+CONNECT_TIMEOUT_US = 30_000_000
+RETRY_US = 1_000_000
+"""A lost dial or farewell is sent again after this, then after twice as long, and so on."""
+FAREWELL_TRIES = 10
+
+
+class Endpoint(Protocol):
+    """What a node does with what the network brings; every call comes in an event of its own."""
+
+    def on_connection(self, connection_id: int, peer: int) -> None:
+        """Server side: a peer has connected."""
+
+    def on_request(self, connection_id: int, correlation_id: int, request: Any) -> None:
+        """Server side: the next request; the connection is muted until ``reply``."""
+
+    def on_closed(self, connection_id: int) -> None:
+        """Server side: the connection is gone."""
+
+    def on_response(self, peer: int, channel: Channel, correlation_id: int, response: Any) -> None:
+        """Requester side: a response."""
+
+    def on_disconnect(self, peer: int, channel: Channel, reason: str) -> None:
+        """Requester side: the connection is gone, with every request that has no response.
+
+        The reason is "refused" or "timeout" (of a dial), "reset" or "closed".
+        """
+
+
+class Verdict(IntEnum):
+    """What a guard says about a message; None leaves it to the next one."""
+
+    PASS = 0
+    DROP = 1
+    HOLD = 2
+
+
+Guard: TypeAlias = Callable[[int, int], Verdict | None]
+ResponseMatch: TypeAlias = tuple[int | None, int | None, int | None]
+"""Requester, server and API key; None matches all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """How long one direction between two nodes takes."""
+
+    latency_us: int = 200
+    jitter_us: int = 300
+    """Up to so much is added, by a draw labelled ``net.latency``."""
+    bandwidth_bytes_per_s: int = 1_000_000_000
+
+    def slowed(self, factor: float, extra_us: int) -> Link:
+        return Link(
+            int(self.latency_us * factor) + extra_us,
+            int(self.jitter_us * factor),
+            max(1, int(self.bandwidth_bytes_per_s / factor)),
+        )
+
+
+LOOPBACK = Link(latency_us=20, jitter_us=0, bandwidth_bytes_per_s=10_000_000_000)
+
+
+class _Node:
+    """A node that was attached at some time."""
+
+    __slots__ = ("backlog", "endpoint", "number", "paused", "silent")
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.endpoint: Endpoint | None = None
+        self.silent = False
+        self.paused = False
+        self.backlog: deque[Deferred] | None = None
+
+
+class _Stream:
+    """One direction of a connection."""
+
+    __slots__ = ("arrival_us", "dst", "gap", "held", "link", "src")
+
+    def __init__(self, src: int, dst: int, link: Link) -> None:
+        self.src = src
+        self.dst = dst
+        self.link = link
+        self.arrival_us = 0
+        self.gap = False
+        self.held: deque[Deferred] = deque()
+
+
+class _Connection:
+    """A connection, as both ends see it: they learn of its end at different times."""
+
+    __slots__ = (
+        "accepted",
+        "back",
+        "broken",
+        "busy",
+        "channel",
+        "client",
+        "client_open",
+        "correlation_id",
+        "dial_timer",
+        "established",
+        "forth",
+        "id",
+        "inbox",
+        "queue",
+        "request",
+        "server",
+        "server_open",
+    )
+
+    def __init__(self, id_: int, channel: Channel, forth: _Stream, back: _Stream) -> None:
+        self.id = id_
+        self.channel = channel
+        self.client = forth.src
+        self.server = forth.dst
+        self.forth = forth
+        self.back = back
+        self.established = False  # The requester's dial was answered.
+        self.accepted = False  # The server has heard of it.
+        self.client_open = True
+        self.server_open = False
+        self.broken = False  # Reset: what is on its way never arrives.
+        self.busy = False  # Muted: a request is in process.
+        self.correlation_id = -1
+        self.request: Any = None
+        self.queue: list[tuple[int, Any, int]] = []
+        self.inbox: deque[tuple[int, Any] | None] = deque()  # None: the end of the stream.
+        self.dial_timer: Timer | None = None
+
+
+class _LostResponse:
+    """A one-shot rule: the n-th response that matches is lost."""
+
+    __slots__ = ("left", "predicate")
+
+    def __init__(self, predicate: Callable[[int, int, Any, Any], bool], nth: int) -> None:
+        self.predicate = predicate
+        self.left = nth
+
+
+class Network:
+    """Carries requests and responses between the nodes."""
+
+    def __init__(
+        self,
+        kernel: Kernel,
+        choices: Choices,
+        trace: Trace,
+        *,
+        link: Link | None = None,
+        connect_timeout_us: int = CONNECT_TIMEOUT_US,
+    ) -> None:
+        self.connect_timeout_us = connect_timeout_us
+        self.messages = 0
+        self.bytes = 0
+        self.dropped = 0
+        self.dials = 0
+        self._kernel = kernel
+        self._draw = choices.draw
+        self._mix = trace.mix
+        self._nodes: dict[int, _Node] = {}
+        self._connections: dict[
+            tuple[int, int, Channel], _Connection
+        ] = {}  # as requesters see them
+        self._accepted: dict[int, _Connection] = {}  # as servers see them
+        self._next_id = 1
+        self._default_link = link if link is not None else Link()
+        self._links: dict[Pair, Link] = {}
+        self._node_links: dict[int, Link] = {}
+        self._slowed: dict[Pair, tuple[float, int]] = {}
+        # Faults. How often each pair is cut or held is counted, so that overlapping faults heal one by one.
+        self._cut: dict[Pair, int] = {}
+        self._holding: dict[Pair, int] = {}
+        self._guards: list[Guard] = []
+        self._ruled = False
+        self._api_delays: dict[int, int] = {}
+        self._lost_responses: list[_LostResponse] = []
+
+    # -- nodes --------------------------------------------------------------------------------
+
+    def attach(self, node: int, endpoint: Endpoint) -> None:
+        """A node's process is there, and listens."""
+        state = self._node(node)
+        assert state.endpoint is None, f"node {node} is attached already"
+        state.endpoint = endpoint
+        state.silent = False
+        state.paused = False
+        state.backlog = None
+
+    def detach(self, node: int, *, silent: bool = False) -> None:
+        """A node's process is gone: its connections are reset, what waits in its inboxes is lost.
+
+        Silent: the whole machine is gone (power loss), so that nobody is left to send a reset or to refuse a dial.
+        """
+        state = self._node(node)
+        state.endpoint = None
+        state.silent = silent
+        state.paused = False
+        state.backlog = None
+        for connection in list(self._connections.values()):
+            if connection.client == node:
+                self._forget_client(connection)
+                if connection.accepted and not silent:
+                    self._post(connection.forth, self._fin_at_server, (connection, 0))
+            elif connection.server == node and connection.server_open and not silent:
+                self._post(connection.back, self._rst_at_client, (connection, "reset"))
+        for connection in list(self._accepted.values()):
+            if connection.server == node:
+                self._forget_server(connection)
+
+    def attached(self, node: int) -> bool:
+        """Is the node's process there?"""
+        return self._node(node).endpoint is not None
+
+    def pause(self, node: int) -> None:
+        """The node's process stands still: what arrives is kept in order."""
+        state = self._node(node)
+        state.paused = True
+        if state.backlog is None:
+            state.backlog = deque()
+
+    def resume(self, node: int) -> None:
+        """The node's process goes on, with what has arrived meanwhile."""
+        state = self._node(node)
+        if state.paused:
+            state.paused = False
+            self._kernel.post_after(0, self._drain_backlog, (state,))
+
+    # -- traffic ------------------------------------------------------------------------------
+
+    def send(
+        self,
+        src: int,
+        dst: int,
+        channel: Channel,
+        correlation_id: int,
+        request: Any,
+        size_bytes: int = 0,
+    ) -> None:
+        """Send a request; the first on a channel opens the connection, and waits until it is open."""
+        connection = self._connections.get((src, dst, channel))
+        if connection is None:
+            connection = self._dial(src, dst, channel)
+        if connection.established:
+            self._send_request(connection, correlation_id, request, size_bytes)
+        else:
+            connection.queue.append((correlation_id, request, size_bytes))
+
+    def reply(
+        self, connection_id: int, correlation_id: int, response: Any, size_bytes: int = 0
+    ) -> None:
+        """Answer the request in process, and unmute the connection; None sends nothing (acks=0).
+
+        Ignored when the connection is gone: a server learns that late.
+        """
+        connection = self._accepted.get(connection_id)
+        if connection is None or not connection.busy:
+            return
+        assert connection.correlation_id == correlation_id, (
+            f"connection {connection_id} has {connection.correlation_id} in process, not {correlation_id}"
+        )
+        request = connection.request
+        connection.busy = False
+        connection.request = None
+        if response is not None and not (
+            self._lost_responses and self._loses_response(connection, request, response)
+        ):
+            self._send_response(connection, correlation_id, response, size_bytes)
+        if connection.inbox:
+            args = (connection.server, self._take_next, (connection,))
+            self._kernel.post_after(0, self._hand, args)
+
+    def close(self, src: int, dst: int, channel: Channel) -> None:
+        """The requester closes its connection; requests that were sent are still handled."""
+        connection = self._connections.get((src, dst, channel))
+        if connection is not None:
+            self._forget_client(connection)
+            if connection.accepted:
+                self._post(connection.forth, self._fin_at_server, (connection, 0))
+
+    def disconnect(self, connection_id: int) -> None:
+        """The server closes a connection: the requester gets ``on_disconnect`` with the reason "closed"."""
+        connection = self._accepted.get(connection_id)
+        if connection is not None:
+            self._forget_server(connection)
+            self._post(connection.back, self._rst_at_client, (connection, "closed"))
+
+    # -- links --------------------------------------------------------------------------------
+
+    def set_link(self, a: Nodes, b: Nodes, link: Link, *, one_way: bool = False) -> None:
+        """The link between nodes; goes before a node's link, which goes before the default."""
+        for pair in _pairs(a, b, one_way):
+            self._links[pair] = link
+        self._relink()
+
+    def set_node_link(self, node: int, link: Link) -> None:
+        """The link of everything from and to a node (the sender's goes first)."""
+        self._node_links[node] = link
+        self._relink()
+
+    def set_default_link(self, link: Link) -> None:
+        """The link between nodes that have no other."""
+        self._default_link = link
+        self._relink()
+
+    def slow(
+        self, a: Nodes, b: Nodes, factor: float = 1.0, extra_us: int = 0, *, one_way: bool = False
+    ) -> None:
+        """Make links slower, by a factor, by an addition, or both; called without either it undoes that."""
+        for pair in _pairs(a, b, one_way):
+            if factor == 1.0 and extra_us == 0:
+                self._slowed.pop(pair, None)
+            else:
+                self._slowed[pair] = (factor, extra_us)
+        self._relink()
+
+    def delay_api(self, api_key: int, extra_us: int) -> None:
+        """Requests with this ``API_KEY`` take longer; 0 undoes it. What is sent behind one waits, as in TCP."""
+        if extra_us:
+            self._api_delays[api_key] = extra_us
+        else:
+            self._api_delays.pop(api_key, None)
+
+    def link(self, src: int, dst: int) -> Link:
+        """The link in force in one direction."""
+        if src == dst:
+            return LOOPBACK
+        link = self._links.get((src, dst))
+        if link is None:
+            link = self._node_links.get(src) or self._node_links.get(dst) or self._default_link
+        slowed = self._slowed.get((src, dst))
+        return link if slowed is None else link.slowed(*slowed)
+
+    # -- faults -------------------------------------------------------------------------------
+
+    def partition(self, a: Nodes, b: Nodes, *, one_way: bool = False) -> None:
+        """Lose everything between two sides (one way: what goes from ``a`` to ``b``), also what is on its way.
+
+        Nobody is told: connections stay half-open.
+        """
+        for pair in _pairs(a, b, one_way):
+            self._cut[pair] = self._cut.get(pair, 0) + 1
+        self._note_rules()
+
+    def heal(self, a: Nodes, b: Nodes, *, one_way: bool = False) -> None:
+        """Undo one ``partition`` of these nodes."""
+        for pair in _pairs(a, b, one_way):
+            _take_one(self._cut, pair)
+        self._note_rules()
+
+    def heal_all(self) -> None:
+        """Undo all partitions, holds and guards; links stay slow."""
+        self._cut.clear()
+        self._guards.clear()
+        self._holding.clear()
+        self._note_rules()
+        self._drain_streams()
+
+    def hold(self, a: Nodes, b: Nodes, *, one_way: bool = False) -> None:
+        """Keep everything between two sides until ``release``: a clogged network that loses nothing."""
+        for pair in _pairs(a, b, one_way):
+            self._holding[pair] = self._holding.get(pair, 0) + 1
+        self._note_rules()
+
+    def release(self, a: Nodes, b: Nodes, *, one_way: bool = False) -> None:
+        """Undo one ``hold`` of these nodes: what was kept arrives now, in order."""
+        for pair in _pairs(a, b, one_way):
+            _take_one(self._holding, pair)
+        self._note_rules()
+        self._drain_streams()
+
+    def reset(self, a: Nodes, b: Nodes) -> None:
+        """Reset every connection between two sides: both ends are told after one latency."""
+        pairs = dict.fromkeys(_pairs(a, b, one_way=False))
+        for connection in list(self._connections.values()):
+            if (connection.client, connection.server) in pairs:
+                self._reset(connection)
+
+    def add_guard(self, guard: Guard) -> None:
+        """Ask a function about every message (source, destination); the first verdict of all guards wins."""
+        self._guards.append(guard)
+        self._note_rules()
+
+    def remove_guard(self, guard: Guard) -> None:
+        """Ask it no more; what it held arrives now."""
+        self._guards.remove(guard)
+        self._note_rules()
+        self._drain_streams()
+
+    def lose_response(
+        self, match: ResponseMatch | Callable[[int, int, Any, Any], bool], nth: int = 1
+    ) -> None:
+        """Lose the n-th response that matches, and reset its connection; once.
+
+        Matches by (requester, server, API key), or by a function of (requester, server, request, response).
+        """
+        predicate = match if callable(match) else _response_predicate(match)
+        self._lost_responses.append(_LostResponse(predicate, nth))
+
+    # -- dialing ------------------------------------------------------------------------------
+
+    def _dial(self, src: int, dst: int, channel: Channel) -> _Connection:
+        assert self.attached(src), f"node {src} sends, but is not attached"
+        connection = _Connection(
+            self._next_id,
+            channel,
+            _Stream(src, dst, self.link(src, dst)),
+            _Stream(dst, src, self.link(dst, src)),
+        )
+        self._next_id += 1
+        self._connections[(src, dst, channel)] = connection
+        self.dials += 1
+        connection.dial_timer = self._kernel.call_after(
+            self.connect_timeout_us, self._dial_times_out, connection
+        )
+        self._send_dial(connection, 0)
+        return connection
+
+    def _send_dial(self, connection: _Connection, attempt: int) -> None:
+        if connection.client_open and not connection.established:
+            self._post(connection.forth, self._dial_arrives, (connection, attempt))
+
+    def _dial_again(self, connection: _Connection, attempt: int) -> None:
+        self.dropped += 1
+        self._kernel.post_after(RETRY_US << attempt, self._send_dial, (connection, attempt + 1))
+
+    def _dial_arrives(self, connection: _Connection, attempt: int) -> None:
+        stream = connection.forth
+        verdict = self._judge(stream, self._dial_arrives, (connection, attempt))
+        if verdict is Verdict.HOLD or not connection.client_open:
+            return
+        node = self._node(connection.server)
+        if verdict is Verdict.DROP or (node.endpoint is None and node.silent):
+            self._dial_again(connection, attempt)
+        elif node.endpoint is None:
+            self._post(connection.back, self._rst_at_client, (connection, "refused"))
+        elif node.backlog is None:
+            self._accept(connection, attempt)
+        else:
+            node.backlog.append((self._accept, (connection, attempt)))
+
+    def _accept(self, connection: _Connection, attempt: int) -> None:
+        endpoint = self._nodes[connection.server].endpoint
+        assert endpoint is not None, "a backlog goes with its process"
+        if not connection.accepted:
+            connection.accepted = connection.server_open = True
+            self._accepted[connection.id] = connection
+            endpoint.on_connection(connection.id, connection.client)
+        self._post(connection.back, self._dial_answered, (connection, attempt))
+
+    def _dial_answered(self, connection: _Connection, attempt: int) -> None:
+        verdict = self._judge(connection.back, self._dial_answered, (connection, attempt))
+        if verdict is Verdict.HOLD or not connection.client_open or connection.established:
+            return
+        if verdict is Verdict.DROP:
+            self._dial_again(connection, attempt)
+            return
+        connection.established = True
+        if connection.dial_timer is not None:
+            connection.dial_timer.cancel()
+            connection.dial_timer = None
+        queue, connection.queue = connection.queue, []
+        for correlation_id, request, size_bytes in queue:
+            self._send_request(connection, correlation_id, request, size_bytes)
+
+    def _dial_times_out(self, connection: _Connection) -> None:
+        if connection.client_open and not connection.established:
+            if connection.accepted:
+                self._post(connection.forth, self._fin_at_server, (connection, 0))
+            self._hand(connection.client, self._disconnected, (connection, "timeout"))
+
+    # -- requests and responses ---------------------------------------------------------------
+
+    def _send_request(
+        self, connection: _Connection, correlation_id: int, request: Any, size_bytes: int
+    ) -> None:
+        self.messages += 1
+        self.bytes += size_bytes
+        extra_us = 0
+        if self._api_delays:
+            extra_us = self._api_delays.get(getattr(request, "API_KEY", -1), 0)
+        stream = connection.forth
+        if self._cut and (stream.src, stream.dst) in self._cut:
+            # Lost where it is sent: the cut may have healed by the time when it would arrive.
+            self._post(stream, self._lost, (stream,), size_bytes, extra_us)
+            return
+        args = (connection, correlation_id, request)
+        self._post(stream, self._request_arrives, args, size_bytes, extra_us)
+
+    def _send_response(
+        self, connection: _Connection, correlation_id: int, response: Any, size_bytes: int
+    ) -> None:
+        self.messages += 1
+        self.bytes += size_bytes
+        stream = connection.back
+        if self._cut and (stream.src, stream.dst) in self._cut:
+            self._post(stream, self._lost, (stream,), size_bytes)
+            return
+        args = (connection, correlation_id, response)
+        self._post(stream, self._response_arrives, args, size_bytes)
+
+    def _lost(self, stream: _Stream) -> None:
+        """Where a lost message would have arrived: nothing behind it does."""
+        stream.gap = True
+        self.dropped += 1
+
+    def _post(
+        self,
+        stream: _Stream,
+        fn: Callable[..., None],
+        args: tuple[Any, ...],
+        size_bytes: int = 0,
+        extra_us: int = 0,
+    ) -> None:
+        """One message, one event: at its latency, but not before what was sent ahead of it."""
+        link = stream.link
+        arrival_us = self._kernel.now_us + link.latency_us + extra_us
+        if link.jitter_us:
+            arrival_us += self._draw("net.latency", link.jitter_us + 1)
+        if arrival_us < stream.arrival_us:
+            arrival_us = stream.arrival_us
+        if size_bytes:
+            arrival_us += size_bytes * 1_000_000 // link.bandwidth_bytes_per_s
+        stream.arrival_us = arrival_us
+        self._kernel.post_at(arrival_us, fn, args)
+
+    def _request_arrives(self, connection: _Connection, correlation_id: int, request: Any) -> None:
+        stream = connection.forth
+        if (self._ruled or stream.gap or stream.held) and not self._passes(
+            stream, self._request_arrives, (connection, correlation_id, request)
+        ):
+            return
+        node = self._nodes[connection.server]
+        if node.backlog is None:
+            self._take_request(connection, correlation_id, request)
+        else:
+            node.backlog.append((self._take_request, (connection, correlation_id, request)))
+
+    def _take_request(self, connection: _Connection, correlation_id: int, request: Any) -> None:
+        if connection.broken or not connection.server_open:
+            self.dropped += 1
+            if not connection.broken:
+                self._answer_with_reset(connection)
+            return
+        if connection.busy or connection.inbox:
+            connection.inbox.append((correlation_id, request))
+        else:
+            self._process(connection, correlation_id, request)
+
+    def _process(self, connection: _Connection, correlation_id: int, request: Any) -> None:
+        connection.busy = True
+        connection.correlation_id = correlation_id
+        connection.request = request
+        self._mix(self._kernel.now_us, connection.id, correlation_id, 1)
+        endpoint = self._nodes[connection.server].endpoint
+        assert endpoint is not None, "a connection goes with its process"
+        endpoint.on_request(connection.id, correlation_id, request)
+
+    def _take_next(self, connection: _Connection) -> None:
+        """The connection was unmuted with requests in its inbox."""
+        if connection.busy or not connection.inbox or not connection.server_open:
+            return
+        entry = connection.inbox.popleft()
+        if entry is None:
+            self._closed(connection)
+        else:
+            self._process(connection, *entry)
+
+    def _response_arrives(
+        self, connection: _Connection, correlation_id: int, response: Any
+    ) -> None:
+        stream = connection.back
+        if (self._ruled or stream.gap or stream.held) and not self._passes(
+            stream, self._response_arrives, (connection, correlation_id, response)
+        ):
+            return
+        node = self._nodes[connection.client]
+        if node.backlog is None:
+            self._take_response(connection, correlation_id, response)
+        else:
+            node.backlog.append((self._take_response, (connection, correlation_id, response)))
+
+    def _take_response(self, connection: _Connection, correlation_id: int, response: Any) -> None:
+        if connection.broken or not connection.client_open:
+            self.dropped += 1
+            if not connection.broken and connection.server_open:
+                self._answer_client_gone(connection)
+            return
+        self._mix(self._kernel.now_us, connection.id, correlation_id, 2)
+        endpoint = self._nodes[connection.client].endpoint
+        assert endpoint is not None, "a connection goes with its process"
+        endpoint.on_response(connection.server, connection.channel, correlation_id, response)
+
+    # -- the end of a connection --------------------------------------------------------------
+
+    def _answer_with_reset(self, connection: _Connection) -> None:
+        """A request for a connection that the server does not know: its machine resets it, if it is up."""
+        node = self._nodes[connection.server]
+        if connection.client_open and not (node.endpoint is None and node.silent):
+            self._post(connection.back, self._rst_at_client, (connection, "reset"))
+
+    def _answer_client_gone(self, connection: _Connection) -> None:
+        """A response for a connection that the requester's machine does not know any more."""
+        node = self._nodes[connection.client]
+        if not (node.endpoint is None and node.silent):
+            self._post(connection.forth, self._rst_at_server, (connection,))
+
+    def _reset(self, connection: _Connection) -> None:
+        connection.broken = True
+        self._kernel.post_after(
+            connection.back.link.latency_us, self._rst_at_client, (connection, "reset")
+        )
+        self._kernel.post_after(
+            connection.forth.link.latency_us, self._rst_at_server, (connection,)
+        )
+
+    def _rst_at_client(self, connection: _Connection, reason: str) -> None:
+        if self._judge(connection.back, self._rst_at_client, (connection, reason)) is Verdict.PASS:
+            self._hand(connection.client, self._disconnected, (connection, reason))
+
+    def _rst_at_server(self, connection: _Connection) -> None:
+        if self._judge(connection.forth, self._rst_at_server, (connection,)) is Verdict.PASS:
+            self._hand(connection.server, self._closed, (connection,))
+
+    def _fin_at_server(self, connection: _Connection, attempt: int) -> None:
+        """The requester's farewell; a muted server does not read it before it has answered."""
+        verdict = self._judge(connection.forth, self._fin_at_server, (connection, attempt))
+        if verdict is Verdict.PASS:
+            self._hand(connection.server, self._end_of_stream, (connection,))
+        elif verdict is Verdict.DROP and attempt < FAREWELL_TRIES and connection.server_open:
+            self._kernel.post_after(
+                RETRY_US << attempt, self._fin_at_server, (connection, attempt + 1)
+            )
+
+    def _end_of_stream(self, connection: _Connection) -> None:
+        if connection.busy or connection.inbox:
+            connection.inbox.append(None)
+        else:
+            self._closed(connection)
+
+    def _disconnected(self, connection: _Connection, reason: str) -> None:
+        if not connection.client_open:
+            return
+        self._forget_client(connection)
+        endpoint = self._nodes[connection.client].endpoint
+        assert endpoint is not None, "a connection goes with its process"
+        self._mix(self._kernel.now_us, connection.id, -1, 3)
+        endpoint.on_disconnect(connection.server, connection.channel, reason)
+
+    def _closed(self, connection: _Connection) -> None:
+        if not connection.server_open:
+            return
+        self._forget_server(connection)
+        endpoint = self._nodes[connection.server].endpoint
+        assert endpoint is not None, "a connection goes with its process"
+        self._mix(self._kernel.now_us, connection.id, -1, 4)
+        endpoint.on_closed(connection.id)
+
+    def _forget_client(self, connection: _Connection) -> None:
+        connection.client_open = False
+        connection.queue.clear()
+        if connection.dial_timer is not None:
+            connection.dial_timer.cancel()
+            connection.dial_timer = None
+        key = (connection.client, connection.server, connection.channel)
+        if self._connections.get(key) is connection:
+            del self._connections[key]
+
+    def _forget_server(self, connection: _Connection) -> None:
+        connection.server_open = False
+        connection.busy = False
+        connection.request = None
+        connection.inbox.clear()
+        self._accepted.pop(connection.id, None)
+
+    # -- rules --------------------------------------------------------------------------------
+
+    def _note_rules(self) -> None:
+        self._ruled = bool(self._cut or self._holding or self._guards)
+
+    def _verdict(self, src: int, dst: int) -> Verdict:
+        if src == dst:
+            return Verdict.PASS
+        pair = (src, dst)
+        if pair in self._cut:
+            return Verdict.DROP
+        if pair in self._holding:
+            return Verdict.HOLD
+        for guard in self._guards:
+            verdict = guard(src, dst)
+            if verdict is not None:
+                return verdict
+        return Verdict.PASS
+
+    def _judge(self, stream: _Stream, fn: Callable[..., None], args: tuple[Any, ...]) -> Verdict:
+        """The verdict on something that arrives; what is to be held is kept here."""
+        verdict = self._verdict(stream.src, stream.dst) if self._ruled else Verdict.PASS
+        if verdict is Verdict.HOLD or (verdict is Verdict.PASS and stream.held):
+            stream.held.append((fn, args))
+            return Verdict.HOLD
+        return verdict
+
+    def _passes(self, stream: _Stream, fn: Callable[..., None], args: tuple[Any, ...]) -> bool:
+        """May data arrive? Behind a gap they may not."""
+        verdict = self._judge(stream, fn, args)
+        if verdict is Verdict.DROP:
+            stream.gap = True
+        if verdict is Verdict.PASS and not stream.gap:
+            return True
+        if verdict is not Verdict.HOLD:
+            self.dropped += 1
+        return False
+
+    def _loses_response(self, connection: _Connection, request: Any, response: Any) -> bool:
+        for rule in self._lost_responses:
+            if rule.predicate(connection.client, connection.server, request, response):
+                rule.left -= 1
+                if rule.left == 0:
+                    self._lost_responses.remove(rule)
+                    self.dropped += 1
+                    # In line, so that responses sent before it arrive: this one alone is lost.
+                    self._post(connection.back, self._rst_at_client, (connection, "reset"))
+                    self._post(connection.forth, self._rst_at_server, (connection,))
+                    return True
+        return False
+
+    # -- what was kept ------------------------------------------------------------------------
+
+    def _hand(self, number: int, fn: Callable[..., None], args: tuple[Any, ...]) -> None:
+        """Let a node handle something now, or when its process goes on."""
+        node = self._nodes[number]
+        if node.backlog is None:
+            fn(*args)
+        else:
+            node.backlog.append((fn, args))
+
+    def _drain_backlog(self, node: _Node) -> None:
+        backlog = node.backlog
+        while backlog and not node.paused and node.backlog is backlog:
+            fn, args = backlog.popleft()
+            fn(*args)
+        if not backlog and not node.paused and node.backlog is backlog:
+            node.backlog = None
+
+    def _drain_streams(self) -> None:
+        """Deliver what was held and is held no more, in an event; until then later arrivals queue behind it."""
+        seen: dict[int, _Connection] = {c.id: c for c in self._connections.values()}
+        seen.update(self._accepted)
+        for connection in seen.values():
+            for stream in (connection.forth, connection.back):
+                if stream.held:
+                    self._kernel.post_after(0, self._drain_stream, (stream,))
+
+    def _drain_stream(self, stream: _Stream) -> None:
+        held, stream.held = stream.held, deque()
+        for fn, args in held:
+            fn(*args)  # Asks the rules again: what a new rule holds is held again, in order.
+
+    # -- links and nodes ----------------------------------------------------------------------
+
+    def _relink(self) -> None:
+        seen: dict[int, _Connection] = {c.id: c for c in self._connections.values()}
+        seen.update(self._accepted)
+        for connection in seen.values():
+            for stream in (connection.forth, connection.back):
+                stream.link = self.link(stream.src, stream.dst)
+
+    def _node(self, number: int) -> _Node:
+        node = self._nodes.get(number)
+        if node is None:
+            node = self._nodes[number] = _Node(number)
+        return node
+
+
+def _pairs(a: Nodes, b: Nodes, one_way: bool) -> list[Pair]:
+    """Every directed pair between two sides; a node is never cut off from itself."""
+    left = [a] if isinstance(a, int) else list(dict.fromkeys(a))
+    right = [b] if isinstance(b, int) else list(dict.fromkeys(b))
+    pairs = [(x, y) for x in left for y in right if x != y]
+    if not one_way:
+        pairs += [(y, x) for x, y in pairs]
+    return list(dict.fromkeys(pairs))
+
+
+def _take_one(counts: dict[Pair, int], pair: Pair) -> None:
+    count = counts.get(pair, 0) - 1
+    if count > 0:
+        counts[pair] = count
+    else:
+        counts.pop(pair, None)
+
+
+def _response_predicate(match: ResponseMatch) -> Callable[[int, int, Any, Any], bool]:
+    requester, server, api_key = match
+
+    def predicate(src: int, dst: int, request: Any, _response: Any) -> bool:
+        return (
+            (requester is None or requester == src)
+            and (server is None or server == dst)
+            and (api_key is None or api_key == getattr(request, "API_KEY", None))
+        )
+
+    return predicate
