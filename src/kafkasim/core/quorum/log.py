@@ -1,0 +1,119 @@
+"""What a quorum replica keeps on disk: the metadata log with its leader epochs, and the quorum-state file.
+
+Mirrors:  KafkaRaftLog, LeaderEpochFileCache, FileQuorumStateStore (KIP-595).
+Rule 1:   both survive the crash of the process and a loss of power: Kafka flushes them before they count, so here a write
+          is a flushed write.
+Rule 2:   offsets handed in are batch boundaries; a batch is never split, because followers take and truncate whole batches.
+Differs:  no snapshots yet (``log_start`` stays 0), so the log holds every batch ever written.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+
+from kafkasim.core.model.ids import NO_NODE, NodeId
+from kafkasim.core.model.messages import EpochEnd
+from kafkasim.core.model.metadata import MetadataBatch
+
+
+class MetadataLog:
+    """``log_end`` is the offset of the next record; ``last_epoch`` is 0 while the log is empty."""
+
+    __slots__ = ("_base_offsets", "_batches", "_epoch_starts", "_epochs", "log_end", "log_start")
+
+    def __init__(self) -> None:
+        self.log_start = 0
+        self.log_end = 0
+        self._batches: list[MetadataBatch] = []
+        self._base_offsets: list[int] = []
+        # The epoch cache as two columns: epochs ascend, each begins at the offset beside it.
+        self._epochs: list[int] = []
+        self._epoch_starts: list[int] = []
+
+    @property
+    def last_epoch(self) -> int:
+        return self._epochs[-1] if self._epochs else 0
+
+    def append(self, batch: MetadataBatch) -> None:
+        assert batch.base_offset == self.log_end, "a batch must continue the log"
+        assert batch.records, "a batch holds at least one record"
+        assert batch.epoch >= self.last_epoch, "leader epochs never fall along the log"
+        if not self._epochs or batch.epoch > self._epochs[-1]:
+            self._epochs.append(batch.epoch)
+            self._epoch_starts.append(batch.base_offset)
+        self._batches.append(batch)
+        self._base_offsets.append(batch.base_offset)
+        self.log_end = batch.next_offset
+
+    def read(self, from_offset: int, max_batches: int) -> tuple[MetadataBatch, ...]:
+        """At most ``max_batches`` batches that begin at ``from_offset`` or later."""
+        if from_offset >= self.log_end:
+            return ()
+        first = bisect_left(self._base_offsets, from_offset)
+        return tuple(self._batches[first : first + max_batches])
+
+    def read_between(self, from_offset: int, end_offset: int) -> list[MetadataBatch]:
+        """Whole batches of ``[from_offset, end_offset)``."""
+        if from_offset >= end_offset:
+            return []
+        first = bisect_left(self._base_offsets, from_offset)
+        last = bisect_left(self._base_offsets, end_offset)
+        return self._batches[first:last]
+
+    def end_offset_for_epoch(self, epoch: int) -> EpochEnd:
+        """Where ``epoch``, or the largest known epoch below it, ends; an epoch beyond the last is answered by the log's end."""
+        if epoch >= self.last_epoch:
+            return EpochEnd(self.last_epoch, self.log_end)
+        following = bisect_right(self._epochs, epoch)
+        if following == 0:
+            # Older than everything here: that epoch, wherever it was written, ended before our first record.
+            return EpochEnd(epoch, self._epoch_starts[0])
+        return EpochEnd(self._epochs[following - 1], self._epoch_starts[following])
+
+    def diverging_end(self, fetch_offset: int, last_fetched_epoch: int) -> EpochEnd | None:
+        """None if a log that ends at ``fetch_offset`` in ``last_fetched_epoch`` is a prefix of this one; else where to look next."""
+        if fetch_offset == 0 and last_fetched_epoch == 0:
+            return None
+        end = self.end_offset_for_epoch(last_fetched_epoch)
+        if end.epoch != last_fetched_epoch or end.end_offset < fetch_offset:
+            return end
+        return None
+
+    def truncation_offset(self, diverging: EpochEnd) -> int:
+        """How far this log can agree with a leader that answered ``diverging``."""
+        if diverging.epoch == 0:
+            return min(diverging.end_offset, self.log_end)
+        own = self.end_offset_for_epoch(diverging.epoch)
+        if own.epoch == diverging.epoch:
+            return min(own.end_offset, diverging.end_offset)
+        return own.end_offset
+
+    def truncate_to(self, offset: int) -> None:
+        """Drop every batch at or above ``offset``."""
+        if offset >= self.log_end:
+            return
+        kept = bisect_left(self._base_offsets, offset)
+        assert self._base_offsets[kept] == offset, "truncation falls between batches"
+        del self._batches[kept:]
+        del self._base_offsets[kept:]
+        self.log_end = offset
+        while self._epoch_starts and self._epoch_starts[-1] >= offset:
+            self._epoch_starts.pop()
+            self._epochs.pop()
+
+
+class QuorumStateFile:
+    """The election state of one replica: its epoch, the leader it knows in it, whom it voted for in it (NO_NODE: nobody)."""
+
+    __slots__ = ("epoch", "leader_id", "voted_id")
+
+    def __init__(self) -> None:
+        self.epoch = 0
+        self.leader_id: NodeId = NO_NODE
+        self.voted_id: NodeId = NO_NODE
+
+    def write(self, epoch: int, leader_id: NodeId, voted_id: NodeId) -> None:
+        assert epoch >= self.epoch, "the epoch of a replica never falls"
+        self.epoch = epoch
+        self.leader_id = leader_id
+        self.voted_id = voted_id
