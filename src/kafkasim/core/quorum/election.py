@@ -1,6 +1,6 @@
-"""Elections by themselves: the roles, who may be given a vote, counting votes, and how successors space themselves out.
+"""Elections by themselves: the roles, who may get a vote, counting votes, and how successors space themselves out.
 
-Mirrors:  QuorumState, {Unattached,Follower,Prospective,Candidate,Leader,Resigned}State.canGrantVote, EpochElection (KIP-595, KIP-996).
+Mirrors:  canGrantVote of the EpochState classes, EpochElection, endEpochElectionBackoff (KIP-595, KIP-996).
 Rule 1:   nothing here knows time or the network.
 Differs:  an unattached replica that gave its vote away is called ``voted``; Kafka 4.3 keeps one state for both.
 """
@@ -32,7 +32,7 @@ def can_grant_vote(
     if role == LEADER:
         return False
     if pre_vote:
-        # A follower that has heard from its leader protects it: that is the whole point of asking before the epoch moves.
+        # A follower that has heard from its leader protects it: that is why one asks before the epoch moves.
         return log_is_up_to_date and not (role == FOLLOWER and has_fetched_from_leader)
     if role in (FOLLOWER, CANDIDATE, RESIGNED):
         return False

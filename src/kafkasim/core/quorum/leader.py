@@ -1,9 +1,9 @@
-"""What a leader knows for one epoch: how far each voter is, whether a majority still fetches, and the fetches it holds.
+"""What a leader knows for one epoch: how far each voter is, whether a majority still fetches, the fetches it holds.
 
 Mirrors:  LeaderState, and the fetch purgatory of KafkaRaftClient (KIP-595, KIP-1166).
-Rule 1:   the high watermark is what a majority of voters holds, and only once that reaches past this epoch's first record:
+Rule 1:   the high watermark is what a majority of voters holds, and only once that passes this epoch's first record:
           an older epoch's records commit by being covered, never by being counted.
-Rule 2:   a held fetch has everything the log holds and knows the high watermark, so the next change of either frees them all.
+Rule 2:   a held fetch has all that the log holds and knows the high watermark; the next change of either frees all.
 """
 
 from __future__ import annotations

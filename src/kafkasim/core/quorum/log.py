@@ -1,9 +1,9 @@
 """What a quorum replica keeps on disk: the metadata log with its leader epochs, and the quorum-state file.
 
 Mirrors:  KafkaRaftLog, LeaderEpochFileCache, FileQuorumStateStore (KIP-595).
-Rule 1:   both survive the crash of the process and a loss of power: Kafka flushes them before they count, so here a write
+Rule 1:   both survive the crash of the process and a loss of power: Kafka flushes them before they count; here a write
           is a flushed write.
-Rule 2:   offsets handed in are batch boundaries; a batch is never split, because followers take and truncate whole batches.
+Rule 2:   offsets handed in are batch boundaries; a batch is never split: followers take and truncate whole batches.
 Differs:  no snapshots yet (``log_start`` stays 0), so the log holds every batch ever written.
 """
 
@@ -61,7 +61,7 @@ class MetadataLog:
         return self._batches[first:last]
 
     def end_offset_for_epoch(self, epoch: int) -> EpochEnd:
-        """Where ``epoch``, or the largest known epoch below it, ends; an epoch beyond the last is answered by the log's end."""
+        """Where ``epoch`` ends, or the largest known one below it; beyond the last epoch it is the end of the log."""
         if epoch >= self.last_epoch:
             return EpochEnd(self.last_epoch, self.log_end)
         following = bisect_right(self._epochs, epoch)
@@ -71,7 +71,7 @@ class MetadataLog:
         return EpochEnd(self._epochs[following - 1], self._epoch_starts[following])
 
     def diverging_end(self, fetch_offset: int, last_fetched_epoch: int) -> EpochEnd | None:
-        """None if a log that ends at ``fetch_offset`` in ``last_fetched_epoch`` is a prefix of this one; else where to look next."""
+        """None if a log that ends at ``fetch_offset`` in that epoch is a prefix of this; else where to look next."""
         if fetch_offset == 0 and last_fetched_epoch == 0:
             return None
         end = self.end_offset_for_epoch(last_fetched_epoch)
@@ -103,7 +103,7 @@ class MetadataLog:
 
 
 class QuorumStateFile:
-    """The election state of one replica: its epoch, the leader it knows in it, whom it voted for in it (NO_NODE: nobody)."""
+    """The election state of one replica: its epoch, and the leader and its own vote in it (NO_NODE: none)."""
 
     __slots__ = ("epoch", "leader_id", "voted_id")
 

@@ -1,15 +1,34 @@
 """Which peers may be asked now: one request at a time to each, and a growing pause after failures.
 
 Mirrors:  RequestManager.
-Rule 1:   a peer that failed is tried again after ``controller.quorum.retry.backoff.ms``, doubled with every further failure.
-Differs:  Kafka's pause stays at 20 ms; here it doubles up to a second, so that a dead peer costs few events. Voters are tried
-          in turn where Kafka picks at random.
+Rule 1:   a peer that failed is tried again after ``controller.quorum.retry.backoff.ms``, doubled with each failure.
+Differs:  Kafka's pause stays at 20 ms; here it doubles up to a second, so that a dead peer costs few events. Voters
+          are tried in turn where Kafka picks at random.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from kafkasim.core.model.errors import ErrorCode
 from kafkasim.core.model.ids import NO_NODE, NodeId
 from kafkasim.core.quorum.config import RETRY_BACKOFF_MAX_US
+
+
+class RequestSender(Protocol):
+    """What a replica needs of the node's requests in flight; ``core.client.requests.Requests`` is one."""
+
+    def send(
+        self,
+        to: NodeId,
+        request: Any,
+        handler: Callable[[Any, ErrorCode, int], None],
+        *,
+        timeout_us: int,
+        now_us: int,
+        channel: int,
+    ) -> int: ...
 
 
 class Peers:

@@ -1,12 +1,11 @@
 """One replica of the metadata log: it votes, leads or follows, and tells which batches are committed.
 
-Mirrors:  KafkaRaftClient and the EpochState classes (KIP-595; pre-vote of KIP-996; fetches that carry the high watermark, KIP-1166).
-Inputs:   append, resign, shutdown, on_request, on_closed, on_deadline; responses through the node's ``Requests``.
-Effects:  Send (by ``Requests``), Reply, Note.
-Rule 1:   role, epoch, leader and vote change in ``_enter`` alone; what must outlive the process is written there.
-Rule 2:   answers to requests of an earlier role or epoch are ignored; whatever they said will be said again.
-Rule 3:   a dead leader is noticed by the fetch timeout only; a refused connection merely delays the next try.
-Differs:  no append linger (Kafka waits up to 25 ms to fill a batch); static voters; no snapshots; a leader that resigned
+Mirrors:  KafkaRaftClient (KIP-595; pre-vote of KIP-996; fetches that carry the high watermark, KIP-1166).
+Inputs:   append, resign, shutdown, on_request, on_closed, on_deadline; responses through the node's requests.
+Effects:  Send (by the requests), Reply, Note.
+Rule 1:   answers to requests of an earlier role or epoch are ignored; whatever they said will be said again.
+Rule 2:   a dead leader is noticed by the fetch timeout only; a refused connection merely delays the next try.
+Differs:  no append linger (Kafka waits up to 25 ms to fill a batch); static voters; no snapshots; a resigned leader
           hints at no leader instead of at itself.
 """
 
@@ -15,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, cast
 
-from kafkasim.core.client.requests import Requests
 from kafkasim.core.model.cluster_messages import (
     BeginQuorumEpochRequest,
     BeginQuorumEpochResponse,
@@ -28,11 +26,11 @@ from kafkasim.core.model.cluster_messages import (
     VoteRequest,
     VoteResponse,
 )
-from kafkasim.core.model.effects import NEVER_US, QUORUM_CHANNEL, Effect, Note, Reply
+from kafkasim.core.model.effects import NEVER_US, QUORUM_CHANNEL, Effect
 from kafkasim.core.model.errors import ErrorCode
 from kafkasim.core.model.ids import NO_NODE, NO_OFFSET, Draw, NodeId
-from kafkasim.core.model.metadata import LeaderChangeRecord, MetadataBatch, MetadataRecord
-from kafkasim.core.quorum.config import FETCH_MAX_BATCHES, FETCH_MAX_WAIT_MS, quorum_config
+from kafkasim.core.model.metadata import MetadataBatch, MetadataRecord
+from kafkasim.core.quorum.config import FETCH_MAX_BATCHES, FETCH_MAX_WAIT_MS
 from kafkasim.core.quorum.election import (
     CANDIDATE,
     FOLLOWER,
@@ -47,10 +45,11 @@ from kafkasim.core.quorum.election import (
 )
 from kafkasim.core.quorum.leader import HeldFetch, LeaderState, QuorumCall
 from kafkasim.core.quorum.log import MetadataLog, QuorumStateFile
-from kafkasim.core.quorum.peers import Peers
+from kafkasim.core.quorum.peers import RequestSender
+from kafkasim.core.quorum.roles import ReplicaRoles
 
 
-class RaftReplica:
+class RaftReplica(ReplicaRoles):
     """A voter if ``node_id`` is among ``voters``, else an observer, which fetches and never votes."""
 
     #: Classes of the requests that ``on_request`` answers.
@@ -62,35 +61,7 @@ class RaftReplica:
         DescribeQuorumRequest,
     )
 
-    __slots__ = (
-        "_closing",
-        "_config",
-        "_draw",
-        "_election",
-        "_generation",
-        "_handlers",
-        "_has_fetched_from_leader",
-        "_leader",
-        "_outbox",
-        "_peers",
-        "_requests",
-        "_retry_us",
-        "_role_changes",
-        "_state",
-        "_successors",
-        "_taken_offset",
-        "_timer_us",
-        "_unacked",
-        "epoch",
-        "high_watermark",
-        "is_voter",
-        "leader_id",
-        "log",
-        "node_id",
-        "role",
-        "voted_id",
-        "voters",
-    )
+    __slots__ = ("_handlers", "_requests", "_retry_us", "_taken_offset")
 
     def __init__(
         self,
@@ -100,21 +71,15 @@ class RaftReplica:
         state: QuorumStateFile,
         *,
         outbox: list[Effect],
-        requests: Requests,
+        requests: RequestSender,
         draw: Draw,
         static_config: dict[str, str] | None = None,
         now_us: int,
     ) -> None:
-        self.node_id = node_id
-        self.voters = voters
-        self.is_voter = node_id in voters
-        self.log = log
-        self._state = state
-        self._outbox = outbox
+        super().__init__(node_id, voters, log, state, outbox, draw, static_config)
         self._requests = requests
-        self._draw = draw
-        self._config = quorum_config(static_config or {})
-        self._peers = Peers(tuple(v for v in voters if v != node_id), self._config.retry_backoff_us)
+        self._retry_us = NEVER_US
+        self._taken_offset = log.log_start
         self._handlers: dict[type, Callable[[Any, int], None]] = {
             QuorumFetchRequest: self._on_fetch,
             VoteRequest: self._on_vote,
@@ -122,24 +87,8 @@ class RaftReplica:
             EndQuorumEpochRequest: self._on_end_quorum_epoch,
             DescribeQuorumRequest: self._on_describe_quorum,
         }
-        self.role = UNATTACHED
-        self.epoch = state.epoch
-        self.leader_id: NodeId = NO_NODE
-        self.voted_id: NodeId = NO_NODE
-        #: Committed below this offset, as far as this replica knows; a restarted one learns it again.
-        self.high_watermark = log.log_start
-        self._taken_offset = log.log_start
-        self._role_changes: list[tuple[str, int]] = []
-        self._leader: LeaderState | None = None
-        self._election: Election | None = None
-        self._has_fetched_from_leader = False
-        self._successors: tuple[NodeId, ...] = ()
-        self._unacked: list[NodeId] = []
-        self._closing = False
-        self._generation = 0
-        self._timer_us = NEVER_US
-        self._retry_us = NEVER_US
-        self._begin(now_us)
+        self._restore(now_us)
+        self._poll(now_us)
 
     # --- What others see -----------------------------------------------------------------------------------------
 
@@ -156,8 +105,10 @@ class RaftReplica:
 
     @property
     def epoch_start_offset(self) -> int:
-        """Offset of this epoch's LeaderChangeRecord on a leader, else NO_OFFSET. A leader whose ``high_watermark`` is beyond it
-        knows every record that earlier leaders committed."""
+        """Offset of this epoch's LeaderChangeRecord on a leader, else NO_OFFSET.
+
+        A leader whose ``high_watermark`` is beyond it knows every record that earlier leaders committed.
+        """
         return NO_OFFSET if self._leader is None else self._leader.epoch_start_offset
 
     @property
@@ -204,8 +155,7 @@ class RaftReplica:
         """Leader only: write ``records`` as one atomic batch; returns its base offset."""
         leader = self._leader
         assert leader is not None, "only the leader appends"
-        base_offset = self.log.log_end
-        self.log.append(MetadataBatch(base_offset, self.epoch, records, now_us // 1000))
+        base_offset = self._write(records, now_us)
         self._advance_high_watermark(leader)
         self._answer_held(leader.take_held())
         return base_offset
@@ -243,132 +193,6 @@ class RaftReplica:
         elif self._timer_us <= now_us:
             self._on_timer(now_us)
         self._poll(now_us)
-
-    # --- Roles ---------------------------------------------------------------------------------------------------
-
-    def _begin(self, now_us: int) -> None:
-        """Take up the role that the quorum-state file left."""
-        state = self._state
-        if state.epoch < self.log.last_epoch:
-            state.write(self.log.last_epoch, NO_NODE, NO_NODE)
-        self.epoch = state.epoch
-        self.voted_id = state.voted_id
-        if not self.is_voter:
-            self._become_unattached(self.epoch, now_us)
-        elif state.leader_id == self.node_id:
-            # It must not write into its old epoch again, nor vote for another leader of it.
-            self._enter(RESIGNED, self.epoch, NO_NODE, now_us + self._election_timeout_us())
-        elif state.leader_id != NO_NODE:
-            self._become_follower(self.epoch, state.leader_id, now_us)
-        elif state.voted_id == self.node_id:
-            self._enter(CANDIDATE, self.epoch, NO_NODE, now_us + self._election_timeout_us())
-            self._election = Election(self.voters, self.node_id)
-        else:
-            self._become_unattached(self.epoch, now_us)
-        if self.voters == (self.node_id,):
-            self._become_candidate(now_us)
-        self._poll(now_us)
-
-    def _enter(self, role: str, epoch: int, leader_id: NodeId, timer_us: int) -> None:
-        """The one way into a role. The vote is kept within an epoch."""
-        assert epoch >= self.epoch, "the epoch of a replica never falls"
-        leader, self._leader = self._leader, None
-        if epoch > self.epoch:
-            self.voted_id = NO_NODE
-        self.role = role
-        self.epoch = epoch
-        self.leader_id = leader_id
-        self._timer_us = timer_us
-        self._election = None
-        self._has_fetched_from_leader = False
-        self._unacked = []
-        self._generation += 1
-        self._peers.reset()
-        self._role_changes.append((role, epoch))
-        self._outbox.append(
-            Note("quorum-role", self.node_id, (("role", role), ("epoch", epoch), ("leader_id", leader_id)))
-        )
-        if leader is not None:
-            for call in leader.take_held():
-                self._reply(call, self._fetch_error(ErrorCode.NOT_LEADER_OR_FOLLOWER))
-
-    def _persist(self) -> None:
-        state = self._state
-        if (state.epoch, state.leader_id, state.voted_id) != (self.epoch, self.leader_id, self.voted_id):
-            state.write(self.epoch, self.leader_id, self.voted_id)
-
-    def _become_unattached(self, epoch: int, now_us: int) -> None:
-        """Wait for news of a leader; a voter stands for election when the timer in force runs out."""
-        keeps_timer = self.role in (CANDIDATE, UNATTACHED, VOTED, RESIGNED) or (
-            self.role == PROSPECTIVE and self._election is not None and not self._election.is_lost
-        )
-        if not self.is_voter:
-            timer_us = NEVER_US
-        elif keeps_timer and self._timer_us != NEVER_US:
-            timer_us = self._timer_us
-        else:
-            timer_us = now_us + self._election_timeout_us()
-        has_vote = epoch == self.epoch and self.voted_id != NO_NODE
-        self._enter(VOTED if has_vote else UNATTACHED, epoch, NO_NODE, timer_us)
-        self._persist()
-
-    def _become_follower(self, epoch: int, leader_id: NodeId, now_us: int) -> None:
-        assert leader_id != self.node_id, "nobody follows itself"
-        timer_us = now_us + self._config.fetch_timeout_us if self.is_voter else NEVER_US
-        self._enter(FOLLOWER, epoch, leader_id, timer_us)
-        self._persist()
-
-    def _become_prospective(self, now_us: int) -> None:
-        """Ask whether an election would be won before disturbing anybody with a new epoch. Not written to disk."""
-        self._enter(PROSPECTIVE, self.epoch, self.leader_id, now_us + self._election_timeout_us())
-        self._election = Election(self.voters, self.node_id)
-        if self._election.is_won:
-            self._become_candidate(now_us)
-
-    def _become_candidate(self, now_us: int) -> None:
-        self._enter(CANDIDATE, self.epoch + 1, NO_NODE, now_us + self._election_timeout_us())
-        self.voted_id = self.node_id
-        self._persist()
-        self._election = Election(self.voters, self.node_id)
-        if self._election.is_won:
-            self._become_leader(now_us)
-
-    def _become_leader(self, now_us: int) -> None:
-        self._enter(LEADER, self.epoch, self.node_id, NEVER_US)
-        self._persist()
-        self._leader = LeaderState(self.node_id, self.voters, self.log.log_end, self._config, now_us)
-        self.append((LeaderChangeRecord(self.node_id, self.voters),), now_us)
-
-    def _become_resigned(self, now_us: int) -> None:
-        """Step down within the epoch. Not written to disk: a restart finds the old leader and resigns again."""
-        assert self._leader is not None
-        self._successors = self._leader.preferred_successors()
-        timer_us = NEVER_US if self._closing else now_us + self._election_timeout_us()
-        self._enter(RESIGNED, self.epoch, NO_NODE, timer_us)
-        self._unacked = list(self._peers.others)
-
-    def _on_timer(self, now_us: int) -> None:
-        if self.role == RESIGNED:
-            self._become_unattached(self.epoch + 1, now_us)
-        elif self._closing:
-            self._timer_us = NEVER_US
-        elif self.role == PROSPECTIVE:
-            self._after_lost_pre_vote(now_us)
-        else:
-            self._become_prospective(now_us)
-
-    def _after_lost_pre_vote(self, now_us: int) -> None:
-        if self.leader_id != NO_NODE:
-            self._become_follower(self.epoch, self.leader_id, now_us)
-        else:
-            self._become_unattached(self.epoch, now_us)
-
-    def _election_timeout_us(self) -> int:
-        """Uniform over [t, 2t). Voters shift their draws apart, so that even equal draws do not split votes for ever."""
-        bound_ms = self._config.election_timeout_ms
-        shift_ms = self.voters.index(self.node_id) * bound_ms // len(self.voters) if self.is_voter else 0
-        drawn_ms = self._draw("quorum.election_timeout_ms", bound_ms)
-        return (bound_ms + (drawn_ms + shift_ms) % bound_ms) * 1000
 
     # --- Asking --------------------------------------------------------------------------------------------------
 
@@ -446,7 +270,7 @@ class RaftReplica:
         on_answer: Callable[[NodeId, Any, int], bool],
         now_us: int,
     ) -> None:
-        """``on_answer(peer, response, now_us)`` returns False if the answer did not help, so that the peer gets a pause."""
+        """``on_answer(peer, response, now_us)`` is False if the answer did not help, so that the peer gets a pause."""
         generation = self._generation
         self._peers.sent(peer)
 
@@ -550,9 +374,6 @@ class RaftReplica:
 
     # --- Being asked ---------------------------------------------------------------------------------------------
 
-    def _reply(self, call: QuorumCall | HeldFetch, response: object) -> None:
-        self._outbox.append(Reply(call.connection_id, call.correlation_id, response))
-
     def _on_vote(self, call: QuorumCall, now_us: int) -> None:
         request = cast("VoteRequest", call.request)
         if request.candidate_epoch < self.epoch or not self.is_voter:
@@ -655,11 +476,3 @@ class RaftReplica:
 
     def _fetch_error(self, error: ErrorCode) -> QuorumFetchResponse:
         return QuorumFetchResponse(error, self.leader_id, self.epoch)
-
-    def _advance_high_watermark(self, leader: LeaderState) -> bool:
-        end = leader.majority_end(self.log.log_end)
-        if end <= self.high_watermark:
-            return False
-        assert end <= self.log.log_end
-        self.high_watermark = end
-        return True
