@@ -1,7 +1,7 @@
 """A model network for quorum replicas: virtual time, delays, losses, refused connections, crashes and restarts.
 
-It keeps Kafka's rules of a connection (in order, one request in hand at a time) and, after every event, audits what must
-hold in any run: epochs never fall, an epoch has one leader, committed batches never change, a majority holds them.
+It keeps Kafka's rules of a connection (in order, one request in hand at a time) and, after every event, audits what
+must hold in any run: epochs never fall, an epoch has one leader, committed batches never change, a majority holds them.
 """
 
 from __future__ import annotations
@@ -62,12 +62,13 @@ class Node:
 
     @property
     def deadline_us(self) -> int:
-        assert self.replica is not None and self.requests is not None
+        assert self.replica is not None
+        assert self.requests is not None
         return min(self.replica.deadline_us, self.requests.deadline_us)
 
 
 class QuorumNetwork:
-    """``voters`` and ``observers`` by id; ``draw_from(node_id)`` gives a node its draws (default: the most benign ones)."""
+    """``voters`` and ``observers`` by id; ``draw_from(node_id)`` gives a node its draws, by default the most benign."""
 
     def __init__(
         self,
@@ -156,8 +157,11 @@ class QuorumNetwork:
     def append(self, count: int = 1) -> int:
         leader = self.leader()
         assert leader is not None
+        return self.append_at(leader.node_id, count)
+
+    def append_at(self, node_id: int, count: int = 1) -> int:
         records = tuple(NoOpRecord() for _ in range(count))
-        return int(self.input(leader.node_id, lambda replica, now_us: replica.append(records, now_us)))
+        return int(self.input(node_id, lambda replica, now_us: replica.append(records, now_us)))
 
     # --- Time ----------------------------------------------------------------------------------------------------
 
@@ -182,7 +186,9 @@ class QuorumNetwork:
             if queued_us <= deadline_us:
                 heappop(self._queue)[2]()
             else:
-                assert first is not None and first.replica is not None and first.requests is not None
+                assert first is not None
+                assert first.replica is not None
+                assert first.requests is not None
                 first.requests.on_deadline(at_us)
                 first.replica.on_deadline(at_us)
                 self._after_input(first)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from tests.unit.quorum.network import MS, Call, QuorumNetwork
+
 from kafkasim.core.client.requests import Requests
 from kafkasim.core.model.cluster_messages import (
     BeginQuorumEpochRequest,
@@ -19,7 +21,6 @@ from kafkasim.core.model.ids import NO_NODE
 from kafkasim.core.model.metadata import LeaderChangeRecord, MetadataBatch, NoOpRecord
 from kafkasim.core.quorum.log import MetadataLog, QuorumStateFile
 from kafkasim.core.quorum.raft import RaftReplica
-from tests.unit.quorum.network import MS, Call, QuorumNetwork
 
 
 class Alone:
@@ -102,12 +103,14 @@ def test_a_single_voter_leads_and_commits_at_once() -> None:
 
 
 def test_a_new_quorum_elects_the_first_to_time_out() -> None:
-    """Fresh voters wait an election timeout, agree by pre-vote and vote, and the epoch starts with a LeaderChangeRecord."""
+    """Fresh voters wait, agree by pre-vote and by vote, and the epoch starts with a LeaderChangeRecord."""
     network = settled()
     leader = leader_of(network)
-    assert leader.node_id == 1 and leader.epoch == 1
+    assert leader.node_id == 1
+    assert leader.epoch == 1
     assert network.committed[0].records == (LeaderChangeRecord(1, (1, 2, 3)),)
-    assert leader.high_watermark == 1 and leader.epoch_start_offset == 0
+    assert leader.high_watermark == 1
+    assert leader.epoch_start_offset == 0
     assert [r.role for r in network.alive()] == ["leader", "follower", "follower"]
     votes = [request for _, _, _, request in network.sent if isinstance(request, VoteRequest)]
     assert [vote.pre_vote for vote in votes] == [True, True, False, False]
@@ -217,7 +220,8 @@ def test_a_batch_commits_after_one_round_trip_and_everybody_hears_of_it() -> Non
     """Held fetches bring the batch at once, the next fetches commit it, and are answered with the high watermark."""
     network = settled(observers=(9,))
     offset = network.append(3)
-    assert offset == 1 and leader_of(network).high_watermark == 1
+    assert offset == 1
+    assert leader_of(network).high_watermark == 1
     network.run_until(lambda: leader_of(network).high_watermark == 4, within_ms=3)
     network.run_until(lambda: all(r.high_watermark == 4 for r in network.alive()), within_ms=4)
     assert network.nodes[9].taken_end == 4
@@ -277,7 +281,8 @@ def test_an_earlier_epochs_batch_is_not_committed_by_count() -> None:
     alone.grant(2)
     assert replica.role == "candidate"
     alone.grant(2)
-    assert replica.is_leader and alone.log.log_end == 3
+    assert replica.is_leader
+    assert alone.log.log_end == 3
     alone.ask(QuorumFetchRequest(2, replica.epoch, 2, 2))
     assert replica.high_watermark == 0
     alone.ask(QuorumFetchRequest(2, replica.epoch, 3, replica.epoch))
@@ -295,7 +300,8 @@ def test_observers_find_the_next_leader_by_hints() -> None:
     network.append()
     network.run_for(20)
     assert network.nodes[9].taken_end == leader_of(network).high_watermark
-    assert network.replica(9).role == "follower" and not network.replica(9).is_voter
+    assert network.replica(9).role == "follower"
+    assert not network.replica(9).is_voter
 
 
 def test_an_observer_never_stands_for_election() -> None:
@@ -320,7 +326,8 @@ def test_a_restarted_follower_follows_and_takes_all_again() -> None:
     network.run_for(100)
     network.crash(2)
     network.start(2)
-    assert network.replica(2).role == "follower" and network.replica(2).high_watermark == 0
+    assert network.replica(2).role == "follower"
+    assert network.replica(2).high_watermark == 0
     network.run_for(700)
     assert network.nodes[2].taken_end == leader_of(network).high_watermark == 2
 
@@ -339,14 +346,17 @@ def test_a_vote_survives_a_restart() -> None:
     """A voter that died after voting does not vote for another in the same epoch."""
     alone = Alone()
     first = alone.ask(VoteRequest(2, 4, 0, 0))
-    assert isinstance(first, VoteResponse) and first.vote_granted
+    assert isinstance(first, VoteResponse)
+    assert first.vote_granted
     assert alone.replica.role == "voted"
     again = Alone(alone.state)
     assert again.replica.role == "voted"
     other = again.ask(VoteRequest(3, 4, 9, 9), peer=3)
-    assert isinstance(other, VoteResponse) and not other.vote_granted
+    assert isinstance(other, VoteResponse)
+    assert not other.vote_granted
     same = again.ask(VoteRequest(2, 4, 0, 0))
-    assert isinstance(same, VoteResponse) and same.vote_granted
+    assert isinstance(same, VoteResponse)
+    assert same.vote_granted
 
 
 def test_a_candidate_comes_back_as_a_candidate_of_its_epoch() -> None:
