@@ -18,10 +18,7 @@ def topic_name_problem(name: str) -> str | None:
     if name in (".", ".."):
         return "Topic name is invalid: '.' or '..' is not allowed"
     if len(name) > _MAX_LENGTH:
-        return (
-            "Topic name is invalid: the length of "
-            f"'{name}' is longer than the max allowed length {_MAX_LENGTH}"
-        )
+        return f"Topic name is invalid: the length of '{name}' is longer than the max allowed length {_MAX_LENGTH}"
     if _LEGAL.fullmatch(name) is None:
         return (
             f"Topic name is invalid: '{name}' contains one or more characters other than "

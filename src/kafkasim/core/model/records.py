@@ -142,6 +142,6 @@ def batch_of(
     headers: Sequence[Headers | None] | None = None,
 ) -> RecordBatch:
     """A sealed batch without producer id, for coordinators and tests."""
-    all_keys = list(keys) if keys is not None else [None] * len(values)
+    all_keys: list[bytes | None] = list(keys) if keys is not None else [None] * len(values)
     columns = Columns(all_keys, list(values), [timestamp_ms] * len(values), list(headers) if headers else None)
     return RecordBatch(columns, len(columns), payload_bytes(all_keys, values, headers), timestamp_ms)

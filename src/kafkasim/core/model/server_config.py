@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 from kafkasim.core.model.message import message
 
-ConfigScalar: TypeAlias = "bool | int | str | None | tuple[str, ...]"
+ConfigScalar: TypeAlias = "bool | int | str | tuple[str, ...] | None"
 
 INT_MAX = 2_147_483_647
 LONG_MAX = 9_223_372_036_854_775_807
@@ -57,13 +57,9 @@ class ServerConfigKey:
         try:
             number = int(text.strip())
         except ValueError:
-            raise ValueError(
-                f"Invalid value {text} for configuration {self.name}: Not a number of type INT"
-            ) from None
+            raise ValueError(f"Invalid value {text} for configuration {self.name}: Not a number of type INT") from None
         if self.low is not None and number < self.low:
-            raise ValueError(
-                f"Invalid value {number} for configuration {self.name}: Value must be at least {self.low}"
-            )
+            raise ValueError(f"Invalid value {number} for configuration {self.name}: Value must be at least {self.low}")
         if self.high is not None and number > self.high:
             raise ValueError(
                 f"Invalid value {number} for configuration {self.name}: Value must be no more than {self.high}"
@@ -73,9 +69,7 @@ class ServerConfigKey:
     def _check_choice(self, text: str) -> None:
         if self.choices and text not in self.choices:
             listed = ", ".join(self.choices)
-            raise ValueError(
-                f"Invalid value {text} for configuration {self.name}: String must be one of: {listed}"
-            )
+            raise ValueError(f"Invalid value {text} for configuration {self.name}: String must be one of: {listed}")
 
 
 def _table(*keys: ServerConfigKey) -> dict[str, ServerConfigKey]:

@@ -191,9 +191,7 @@ class MetadataApi:
 
     def _partition_metadata(self, state: PartitionState) -> PartitionMetadata:
         brokers = self._ctx.image.brokers
-        offline = tuple(
-            node for node in state.replicas if (broker := brokers.get(node)) is None or broker.fenced
-        )
+        offline = tuple(node for node in state.replicas if (broker := brokers.get(node)) is None or broker.fenced)
         leader, error = state.leader, ErrorCode.NONE
         if leader == NO_LEADER or leader in offline:
             leader, error = NO_LEADER, ErrorCode.LEADER_NOT_AVAILABLE
@@ -232,7 +230,9 @@ class MetadataApi:
             return DescribedConfig(resource, ErrorCode.NONE, None, self._topic_configs(resource.name))
         if resource.resource_type == BROKER_RESOURCE:
             if resource.name not in ("", str(self._ctx.node_id)):
-                text = f"Unexpected broker id, expected {self._ctx.node_id} or empty string, but received {resource.name}"
+                text = (
+                    f"Unexpected broker id, expected {self._ctx.node_id} or empty string, but received {resource.name}"
+                )
                 return DescribedConfig(resource, ErrorCode.INVALID_REQUEST, text)
             return DescribedConfig(resource, ErrorCode.NONE, None, self._broker_configs(resource.name))
         if resource.resource_type == GROUP_RESOURCE:
@@ -247,7 +247,9 @@ class MetadataApi:
         own = self._ctx.image.configs.get((TOPIC_RESOURCE, topic), {})
         values = []
         for key in TOPIC_CONFIGS.values():
-            synonyms = self._broker_synonyms(key.synonym, key) if key.synonym else [(key.name, key.default, DEFAULT_CONFIG)]
+            synonyms = (
+                self._broker_synonyms(key.synonym, key) if key.synonym else [(key.name, key.default, DEFAULT_CONFIG)]
+            )
             if key.name in own:
                 synonyms.insert(0, (key.name, own[key.name], DYNAMIC_TOPIC_CONFIG))
             values.append(_config_value(key, synonyms))
@@ -257,7 +259,12 @@ class MetadataApi:
         if name == "":
             own = self._ctx.image.configs.get((BROKER_RESOURCE, ""), {})
             return tuple(
-                ConfigValue(key, own[key], DYNAMIC_DEFAULT_BROKER_CONFIG, synonyms=((key, own[key], DYNAMIC_DEFAULT_BROKER_CONFIG),))
+                ConfigValue(
+                    key,
+                    own[key],
+                    DYNAMIC_DEFAULT_BROKER_CONFIG,
+                    synonyms=((key, own[key], DYNAMIC_DEFAULT_BROKER_CONFIG),),
+                )
                 for key in sorted(own)
             )
         return tuple(_config_value(key, self._broker_synonyms(key.name, key)) for key in BROKER_CONFIGS.values())
@@ -296,9 +303,7 @@ class MetadataApi:
             request = AllocateProducerIdsRequest(self._ctx.node_id, self._ctx.broker_epoch)
             self._ctx.send_to_controller(request, self._on_ids_allocated, now_us)
 
-    def _on_ids_allocated(
-        self, response: AllocateProducerIdsResponse | None, error: ErrorCode, now_us: int
-    ) -> None:
+    def _on_ids_allocated(self, response: AllocateProducerIdsResponse | None, error: ErrorCode, now_us: int) -> None:
         self._allocating = False
         if response is None or response.error is not ErrorCode.NONE:
             waiting, self._waiting_for_ids = self._waiting_for_ids, []
@@ -344,6 +349,4 @@ def _endpoint(broker: BrokerState) -> BrokerEndpoint:
 
 def _config_value(key: ServerConfigKey, synonyms: list[tuple[str, str | None, int]]) -> ConfigValue:
     _, value, source = synonyms[0]
-    return ConfigValue(
-        key.name, value, source, key.read_only, source == DEFAULT_CONFIG, False, tuple(synonyms)
-    )
+    return ConfigValue(key.name, value, source, key.read_only, source == DEFAULT_CONFIG, False, tuple(synonyms))

@@ -1,0 +1,704 @@
+"""One classic group: members, the join barrier, generations.
+
+Mirrors:  org.apache.kafka.coordinator.group.classic.ClassicGroup and GroupMetadataManager.classicGroup*.
+Inputs:   on_join, on_sync, on_heartbeat, on_leave, and what ``Timers`` brings back (``on_timer``).    Effects: Answer, Persist.
+States:   Empty -> PreparingRebalance -> CompletingRebalance -> Stable; Dead.
+Rule 1:   ``_become`` is the only place where the state changes.
+Rule 2:   a parked JoinGroup or SyncGroup keeps its member alive; sessions run only while nothing of the member is parked.
+Rule 3:   the group is Stable only after its metadata record is committed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import attrs
+
+from kafkasim.core.group.effects import Answer, GroupEffect, Persist, Token, append_error
+from kafkasim.core.group.records import (
+    GroupMetadataValue,
+    MemberMetadata,
+    encode_group_key,
+    encode_group_value,
+    encode_subscription,
+)
+from kafkasim.core.model.errors import ErrorCode
+from kafkasim.core.model.group_messages import (
+    Assignment,
+    DescribedGroup,
+    DescribedMember,
+    HeartbeatRequest,
+    HeartbeatResponse,
+    JoinGroupMember,
+    JoinGroupRequest,
+    JoinGroupResponse,
+    LeaveGroupRequest,
+    LeaveGroupResponse,
+    MemberIdentity,
+    Subscription,
+    SyncGroupRequest,
+    SyncGroupResponse,
+)
+from kafkasim.core.model.timers import Timers
+
+EMPTY = "Empty"
+PREPARING_REBALANCE = "PreparingRebalance"
+COMPLETING_REBALANCE = "CompletingRebalance"
+STABLE = "Stable"
+DEAD = "Dead"
+
+#: A new member's parked join is given up after this, whatever its session timeout (CLASSIC_GROUP_NEW_MEMBER_JOIN_TIMEOUT_MS).
+NEW_MEMBER_JOIN_TIMEOUT_US = 5 * 60 * 1_000_000
+
+#: (kind, group, member or "").
+TimerKey = tuple[str, str, str]
+
+_NO_SUBSCRIPTION = Subscription(())
+_NO_ASSIGNMENT = Assignment()
+
+
+@attrs.define(slots=True, eq=False)
+class ClassicMember:
+    """``join`` and ``sync`` are the parked requests, None when nothing is parked."""
+
+    member_id: str
+    group_instance_id: str | None
+    client_id: str
+    client_host: str
+    rebalance_timeout_ms: int
+    session_timeout_ms: int
+    protocols: tuple[tuple[str, Subscription], ...]
+    assignment: Assignment = _NO_ASSIGNMENT
+    join: Token | None = None
+    sync: Token | None = None
+    is_new: bool = False
+
+    def subscription(self, protocol: str | None) -> Subscription:
+        for name, subscription in self.protocols:
+            if name == protocol:
+                return subscription
+        return _NO_SUBSCRIPTION
+
+    def same_protocols(self, protocols: tuple[tuple[str, Subscription], ...]) -> bool:
+        return [(name, encode_subscription(sub)) for name, sub in self.protocols] == [
+            (name, encode_subscription(sub)) for name, sub in protocols
+        ]
+
+
+@attrs.define(slots=True, eq=False)
+class GroupLimits:
+    """The broker's settings for classic groups."""
+
+    initial_rebalance_delay_ms: int = 3000
+    max_size: int = 2_147_483_647
+    wall_offset_us: int = 0
+
+
+class ClassicGroup:
+    """Pushes effects to ``effects`` and deadlines to ``timers``, both owned by the shard."""
+
+    def __init__(
+        self, group_id: str, effects: list[GroupEffect], timers: Timers[TimerKey], limits: GroupLimits, now_us: int
+    ) -> None:
+        self.group_id = group_id
+        self.state = EMPTY
+        self.state_since_us = now_us
+        self.generation_id = 0
+        self.protocol_type: str | None = None
+        self.protocol_name: str | None = None
+        self.leader_id: str | None = None
+        self.members: dict[str, ClassicMember] = {}
+        self._static: dict[str, str] = {}
+        self._pending: dict[str, int] = {}
+        self._effects = effects
+        self._timers = timers
+        self._limits = limits
+        self._new_member_added = False
+        self._initial_remaining_us = 0
+        self._synced: dict[str, None] = {}
+
+    # --- reading ---------------------------------------------------------------------------------------------------
+
+    def is_simple(self) -> bool:
+        """Only commits, never a member."""
+        return self.protocol_type is None and not self.members
+
+    def subscribed_topics(self) -> frozenset[str] | None:
+        """Topics of all members; None where they cannot be known (no consumer protocol)."""
+        if self.protocol_type != "consumer":
+            return None
+        if self.protocol_name is None and self.members:
+            return None
+        return frozenset(
+            topic for member in self.members.values() for topic in member.subscription(self.protocol_name).topics
+        )
+
+    def is_pending(self, member_id: str) -> bool:
+        return member_id in self._pending
+
+    def member_for(self, member_id: str, instance_id: str | None) -> tuple[ClassicMember | None, ErrorCode]:
+        """The member that a request speaks for, or why it may not (UNKNOWN_MEMBER_ID, FENCED_INSTANCE_ID)."""
+        if instance_id is not None:
+            current = self._static.get(instance_id)
+            if current is None:
+                return None, ErrorCode.UNKNOWN_MEMBER_ID
+            if current != member_id:
+                return None, ErrorCode.FENCED_INSTANCE_ID
+        member = self.members.get(member_id)
+        return member, ErrorCode.NONE if member is not None else ErrorCode.UNKNOWN_MEMBER_ID
+
+    def describe(self) -> DescribedGroup:
+        stable = self.state == STABLE
+        members = tuple(
+            DescribedMember(
+                member.member_id,
+                member.group_instance_id,
+                member.client_id,
+                member.client_host,
+                member.subscription(self.protocol_name) if stable else None,
+                member.assignment if stable else None,
+            )
+            for member in self.members.values()
+        )
+        protocol = (self.protocol_name or "") if stable else ""
+        return DescribedGroup(
+            ErrorCode.NONE,
+            self.group_id,
+            self.state,
+            self.protocol_type or "",
+            protocol,
+            members,
+            self.generation_id,
+        )
+
+    # --- JoinGroup -------------------------------------------------------------------------------------------------
+
+    def on_join(
+        self, request: JoinGroupRequest, client_host: str, token: Token, new_id: Callable[[str], str], now_us: int
+    ) -> None:
+        """``new_id(prefix)`` makes a member id."""
+        if not self._accepts(request):
+            self._refuse_join(token, request.member_id, ErrorCode.INCONSISTENT_GROUP_PROTOCOL)
+        elif request.member_id == "" and request.group_instance_id is None:
+            self._hand_out_member_id(request, token, new_id, now_us)
+        elif request.member_id == "":
+            self._join_static(request, client_host, token, new_id, now_us)
+        else:
+            self._join_known(request, client_host, token, now_us)
+
+    def _accepts(self, request: JoinGroupRequest) -> bool:
+        if not request.protocol_type or not request.protocols:
+            return False
+        if not self.members:
+            return True
+        if request.protocol_type != self.protocol_type:
+            return False
+        common = self._common_protocols(
+            member for member in self.members.values() if member.member_id != request.member_id
+        )
+        return not common or any(name in common for name, _ in request.protocols)
+
+    def _refuse_join(self, token: Token, member_id: str, error: ErrorCode) -> None:
+        self._effects.append(Answer(token, JoinGroupResponse(error, member_id=member_id)))
+
+    def _has_room(self) -> bool:
+        return len(self.members) + len(self._pending) < self._limits.max_size
+
+    def _hand_out_member_id(
+        self, request: JoinGroupRequest, token: Token, new_id: Callable[[str], str], now_us: int
+    ) -> None:
+        if not self._has_room():
+            self._refuse_join(token, "", ErrorCode.GROUP_MAX_SIZE_REACHED)
+            return
+        member_id = new_id(request.client_id)
+        self._pending[member_id] = now_us
+        self._timers.arm(("session", self.group_id, member_id), now_us + request.session_timeout_ms * 1000)
+        self._refuse_join(token, member_id, ErrorCode.MEMBER_ID_REQUIRED)
+
+    def _join_static(
+        self,
+        request: JoinGroupRequest,
+        client_host: str,
+        token: Token,
+        new_id: Callable[[str], str],
+        now_us: int,
+    ) -> None:
+        assert request.group_instance_id is not None
+        member_id = new_id(request.group_instance_id)
+        old_id = self._static.get(request.group_instance_id)
+        if old_id is not None:
+            self._replace_static(request, client_host, old_id, member_id, token, now_us)
+        elif self._has_room():
+            self._add(request, client_host, member_id, token, now_us)
+        else:
+            self._refuse_join(token, "", ErrorCode.GROUP_MAX_SIZE_REACHED)
+
+    def _replace_static(
+        self, request: JoinGroupRequest, client_host: str, old_id: str, member_id: str, token: Token, now_us: int
+    ) -> None:
+        """A static member came back as a new process: the new id takes over, without a rebalance where nothing changes."""
+        member = self.members[old_id]
+        was_leader = self.leader_id == old_id
+        self._answer_parked(member, ErrorCode.FENCED_INSTANCE_ID)
+        self._timers.disarm(("session", self.group_id, old_id))
+        old_protocols, old_protocol_name = member.protocols, self.protocol_name
+        self.members = {member_id if key == old_id else key: value for key, value in self.members.items()}
+        member.member_id = member_id
+        member.client_id, member.client_host = request.client_id, client_host
+        assert request.group_instance_id is not None
+        self._static[request.group_instance_id] = member_id
+        if was_leader:
+            self.leader_id = member_id
+        member.rebalance_timeout_ms = request.rebalance_timeout_ms
+        member.session_timeout_ms = request.session_timeout_ms
+        member.protocols = request.protocols
+        self._refresh_session(member, now_us)
+        if self.state == STABLE and self._select_protocol() == old_protocol_name:
+            self._persist_static(member, old_id, old_protocols, was_leader, token, now_us)
+        elif self.state in (STABLE, COMPLETING_REBALANCE):
+            self._park_join(member, token)
+            self._prepare_rebalance(now_us)
+        elif self.state == PREPARING_REBALANCE:
+            self._park_join(member, token)
+            self._maybe_complete_join(now_us)
+        else:
+            raise AssertionError(f"a static member in state {self.state}")
+
+    def _persist_static(
+        self,
+        member: ClassicMember,
+        old_id: str,
+        old_protocols: tuple[tuple[str, Subscription], ...],
+        was_leader: bool,
+        token: Token,
+        now_us: int,
+    ) -> None:
+        def done(error: ErrorCode, now_us: int) -> None:
+            if error is not ErrorCode.NONE:
+                self._refuse_join(token, member.member_id, append_error(error))
+                return
+            assert self.protocol_name is not None
+            response = JoinGroupResponse(
+                ErrorCode.NONE,
+                self.generation_id,
+                self.protocol_type,
+                self.protocol_name,
+                self.leader_id or "",
+                member.member_id,
+                self._member_list() if was_leader else (),
+                skip_assignment=was_leader,
+            )
+            self._effects.append(Answer(token, response))
+
+        self._persist_metadata(self._assignments(), now_us, done)
+
+    def _join_known(self, request: JoinGroupRequest, client_host: str, token: Token, now_us: int) -> None:
+        if request.member_id in self._pending:
+            del self._pending[request.member_id]
+            self._add(request, client_host, request.member_id, token, now_us)
+            return
+        member, error = self.member_for(request.member_id, request.group_instance_id)
+        if member is None:
+            self._refuse_join(token, request.member_id, error)
+            return
+        changed = not member.same_protocols(request.protocols)
+        if self.state == PREPARING_REBALANCE:
+            self._update(member, request, token)
+            self._maybe_complete_join(now_us)
+        elif (self.state == COMPLETING_REBALANCE and not changed) or (self.state == STABLE and not changed and member.member_id != self.leader_id):
+            self._effects.append(Answer(token, self._join_response(member)))
+        elif self.state in (COMPLETING_REBALANCE, STABLE):
+            self._update(member, request, token)
+            self._prepare_rebalance(now_us)
+        else:
+            self._refuse_join(token, request.member_id, ErrorCode.UNKNOWN_MEMBER_ID)
+
+    def _add(self, request: JoinGroupRequest, client_host: str, member_id: str, token: Token, now_us: int) -> None:
+        member = ClassicMember(
+            member_id,
+            request.group_instance_id,
+            request.client_id,
+            client_host,
+            request.rebalance_timeout_ms,
+            request.session_timeout_ms,
+            request.protocols,
+            is_new=True,
+        )
+        if not self.members:
+            self.protocol_type = request.protocol_type
+        if self.leader_id is None:
+            self.leader_id = member_id
+        self.members[member_id] = member
+        if request.group_instance_id is not None:
+            self._static[request.group_instance_id] = member_id
+        self._timers.arm(("session", self.group_id, member_id), now_us + NEW_MEMBER_JOIN_TIMEOUT_US)
+        self._park_join(member, token)
+        if self.state == PREPARING_REBALANCE:
+            self._new_member_added = True
+            self._maybe_complete_join(now_us)
+        else:
+            self._prepare_rebalance(now_us)
+
+    def _update(self, member: ClassicMember, request: JoinGroupRequest, token: Token) -> None:
+        member.protocols = request.protocols
+        member.rebalance_timeout_ms = request.rebalance_timeout_ms
+        member.session_timeout_ms = request.session_timeout_ms
+        self._park_join(member, token)
+
+    def _park_join(self, member: ClassicMember, token: Token) -> None:
+        if member.join is not None:  # the client gave up on the former one and asks again
+            self._refuse_join(member.join, member.member_id, ErrorCode.REBALANCE_IN_PROGRESS)
+        member.join = token
+
+    # --- the rebalance ---------------------------------------------------------------------------------------------
+
+    def _become(self, state: str, now_us: int) -> None:
+        self.state = state
+        self.state_since_us = now_us
+
+    def _prepare_rebalance(self, now_us: int) -> None:
+        initial = self.state == EMPTY
+        if self.state == COMPLETING_REBALANCE:
+            self._timers.disarm(("sync", self.group_id, ""))
+            for member in self.members.values():
+                member.assignment = _NO_ASSIGNMENT
+                self._answer_sync(member, ErrorCode.REBALANCE_IN_PROGRESS, now_us)
+        self._become(PREPARING_REBALANCE, now_us)
+        if initial:
+            delay_us = self._limits.initial_rebalance_delay_ms * 1000
+            self._initial_remaining_us = max(self._rebalance_timeout_us() - delay_us, 0)
+            self._new_member_added = False
+            self._timers.arm(("initial", self.group_id, ""), now_us + delay_us)
+        else:
+            self._timers.arm(("join", self.group_id, ""), now_us + self._rebalance_timeout_us())
+            self._maybe_complete_join(now_us)
+
+    def _rebalance_timeout_us(self) -> int:
+        return max((member.rebalance_timeout_ms for member in self.members.values()), default=0) * 1000
+
+    def on_timer(self, key: TimerKey, now_us: int) -> None:
+        kind, _, member_id = key
+        if kind == "session":
+            self._on_session_expired(member_id, now_us)
+        elif kind == "initial" and self.state == PREPARING_REBALANCE:
+            self._on_initial_delay_over(now_us)
+        elif kind == "join" and self.state == PREPARING_REBALANCE:
+            self._complete_join(now_us)
+        elif kind == "sync" and self.state == COMPLETING_REBALANCE:
+            self._on_sync_expired(now_us)
+
+    def _on_initial_delay_over(self, now_us: int) -> None:
+        """More members came in during the last window: wait once more, up to the rebalance timeout."""
+        if self._new_member_added and self._initial_remaining_us > 0:
+            self._new_member_added = False
+            delay_us = min(self._limits.initial_rebalance_delay_ms * 1000, self._initial_remaining_us)
+            self._initial_remaining_us = max(self._initial_remaining_us - delay_us, 0)
+            self._timers.arm(("initial", self.group_id, ""), now_us + delay_us)
+        else:
+            self._complete_join(now_us)
+
+    def _maybe_complete_join(self, now_us: int) -> None:
+        if ("initial", self.group_id, "") in self._timers or self._pending:
+            return
+        if self.state == PREPARING_REBALANCE and all(member.join is not None for member in self.members.values()):
+            self._complete_join(now_us)
+
+    def _complete_join(self, now_us: int) -> None:
+        self._timers.disarm(("join", self.group_id, ""))
+        self._timers.disarm(("initial", self.group_id, ""))
+        missing = [member for member in self.members.values() if member.join is None]
+        for member in missing:
+            if member.group_instance_id is None:
+                self._forget(member)
+        if self.members and not any(member.join is not None for member in self.members.values()):
+            self._timers.arm(("join", self.group_id, ""), now_us + self._rebalance_timeout_us())
+            return
+        self.generation_id += 1
+        self._synced.clear()
+        if not self.members:
+            self._become_empty(now_us)
+            return
+        self._elect_joined_leader()
+        self.protocol_name = self._select_protocol()
+        self._become(COMPLETING_REBALANCE, now_us)
+        self._timers.arm(("sync", self.group_id, ""), now_us + self._rebalance_timeout_us())
+        for member in self.members.values():
+            if member.join is not None:
+                self._effects.append(Answer(member.join, self._join_response(member)))
+                member.join = None
+                member.is_new = False
+                self._refresh_session(member, now_us)
+
+    def _become_empty(self, now_us: int) -> None:
+        self._become(EMPTY, now_us)
+        self.protocol_name = None
+        self.leader_id = None
+        self._persist_metadata({}, now_us, lambda error, now_us: None)
+
+    def _elect_joined_leader(self) -> None:
+        leader = self.members.get(self.leader_id or "")
+        if leader is None or leader.join is None:
+            self.leader_id = next(member.member_id for member in self.members.values() if member.join is not None)
+
+    def _common_protocols(self, members: Iterable[ClassicMember]) -> list[str]:
+        common: list[str] | None = None
+        for member in members:
+            names = [name for name, _ in member.protocols]
+            common = names if common is None else [name for name in common if name in names]
+        return common or []
+
+    def _select_protocol(self) -> str:
+        """Each member votes for the first of its protocols that all members support."""
+        candidates = self._common_protocols(self.members.values())
+        assert candidates, self.group_id
+        votes: dict[str, int] = dict.fromkeys(candidates, 0)
+        for member in self.members.values():
+            votes[next(name for name, _ in member.protocols if name in votes)] += 1
+        return max(votes, key=lambda name: votes[name])
+
+    def _member_list(self) -> tuple[JoinGroupMember, ...]:
+        return tuple(
+            JoinGroupMember(member.member_id, member.group_instance_id, member.subscription(self.protocol_name))
+            for member in self.members.values()
+        )
+
+    def _join_response(self, member: ClassicMember) -> JoinGroupResponse:
+        return JoinGroupResponse(
+            ErrorCode.NONE,
+            self.generation_id,
+            self.protocol_type,
+            self.protocol_name,
+            self.leader_id or "",
+            member.member_id,
+            self._member_list() if member.member_id == self.leader_id else (),
+        )
+
+    # --- SyncGroup -------------------------------------------------------------------------------------------------
+
+    def on_sync(self, request: SyncGroupRequest, token: Token, now_us: int) -> None:
+        member, error = self.member_for(request.member_id, request.group_instance_id)
+        if member is not None:
+            error = self._sync_problem(request)
+        if member is None or error is not ErrorCode.NONE:
+            self._effects.append(Answer(token, SyncGroupResponse(error)))
+        elif self.state == STABLE:
+            member.sync = token
+            self._answer_sync(member, ErrorCode.NONE, now_us)
+        else:
+            self._park_sync(member, request, token, now_us)
+
+    def _sync_problem(self, request: SyncGroupRequest) -> ErrorCode:
+        if self.state == EMPTY:
+            return ErrorCode.UNKNOWN_MEMBER_ID
+        if request.generation_id != self.generation_id:
+            return ErrorCode.ILLEGAL_GENERATION
+        if request.protocol_type not in (None, self.protocol_type):
+            return ErrorCode.INCONSISTENT_GROUP_PROTOCOL
+        if request.protocol_name not in (None, self.protocol_name):
+            return ErrorCode.INCONSISTENT_GROUP_PROTOCOL
+        if self.state == PREPARING_REBALANCE:
+            return ErrorCode.REBALANCE_IN_PROGRESS
+        return ErrorCode.NONE
+
+    def _park_sync(self, member: ClassicMember, request: SyncGroupRequest, token: Token, now_us: int) -> None:
+        if member.sync is not None:
+            self._answer_sync(member, ErrorCode.REBALANCE_IN_PROGRESS, now_us)
+        member.sync = token
+        self._synced[member.member_id] = None
+        if member.member_id == self.leader_id:
+            given = dict(request.assignments)
+            assignments = {member_id: given.get(member_id, _NO_ASSIGNMENT) for member_id in self.members}
+            generation_id = self.generation_id
+            self._persist_metadata(
+                assignments, now_us, lambda error, now_us: self._on_assigned(assignments, generation_id, error, now_us)
+            )
+
+    def _on_assigned(
+        self, assignments: dict[str, Assignment], generation_id: int, error: ErrorCode, now_us: int
+    ) -> None:
+        if self.state != COMPLETING_REBALANCE or generation_id != self.generation_id:
+            return  # another rebalance began meanwhile; its own records follow
+        if error is not ErrorCode.NONE:
+            for member in self.members.values():
+                member.assignment = _NO_ASSIGNMENT
+                self._answer_sync(member, append_error(error), now_us)
+            self._prepare_rebalance(now_us)
+            return
+        self._timers.disarm(("sync", self.group_id, ""))
+        self._become(STABLE, now_us)
+        for member in self.members.values():
+            member.assignment = assignments.get(member.member_id, _NO_ASSIGNMENT)
+            self._answer_sync(member, ErrorCode.NONE, now_us)
+
+    def _on_sync_expired(self, now_us: int) -> None:
+        missing = [member for member in self.members.values() if member.member_id not in self._synced]
+        for member in missing:
+            self._forget(member)
+        if missing:
+            self._prepare_rebalance(now_us)
+
+    def _answer_sync(self, member: ClassicMember, error: ErrorCode, now_us: int) -> None:
+        if member.sync is None:
+            return
+        assignment = member.assignment if error is ErrorCode.NONE else _NO_ASSIGNMENT
+        response = SyncGroupResponse(error, assignment, self.protocol_type, self.protocol_name)
+        self._effects.append(Answer(member.sync, response))
+        member.sync = None
+        self._refresh_session(member, now_us)
+
+    # --- Heartbeat, LeaveGroup, sessions ---------------------------------------------------------------------------
+
+    def on_heartbeat(self, request: HeartbeatRequest, token: Token, now_us: int) -> None:
+        self._effects.append(Answer(token, HeartbeatResponse(self._heartbeat(request, now_us))))
+
+    def _heartbeat(self, request: HeartbeatRequest, now_us: int) -> ErrorCode:
+        member, error = self.member_for(request.member_id, request.group_instance_id)
+        if member is None:
+            return error
+        if self.state == EMPTY:
+            return ErrorCode.UNKNOWN_MEMBER_ID
+        if request.generation_id != self.generation_id:
+            return ErrorCode.ILLEGAL_GENERATION
+        self._refresh_session(member, now_us)
+        return ErrorCode.REBALANCE_IN_PROGRESS if self.state == PREPARING_REBALANCE else ErrorCode.NONE
+
+    def refresh(self, member_id: str, now_us: int) -> None:
+        """An accepted commit is a sign of life too."""
+        member = self.members.get(member_id)
+        if member is not None:
+            self._refresh_session(member, now_us)
+
+    def _refresh_session(self, member: ClassicMember, now_us: int) -> None:
+        self._timers.arm(("session", self.group_id, member.member_id), now_us + member.session_timeout_ms * 1000)
+
+    def _on_session_expired(self, member_id: str, now_us: int) -> None:
+        if self._pending.pop(member_id, None) is not None:
+            self._maybe_complete_join(now_us)
+            return
+        member = self.members.get(member_id)
+        if member is None:
+            return
+        if (member.join is not None and not member.is_new) or member.sync is not None:
+            self._refresh_session(member, now_us)
+            return
+        self._remove(member, now_us)
+
+    def on_leave(self, request: LeaveGroupRequest, token: Token, now_us: int) -> None:
+        results = tuple((identity, self._leave(identity, now_us)) for identity in request.members)
+        self._effects.append(Answer(token, LeaveGroupResponse(ErrorCode.NONE, results)))
+
+    def _leave(self, identity: MemberIdentity, now_us: int) -> ErrorCode:
+        if identity.member_id == "" and identity.group_instance_id is not None:
+            member_id = self._static.get(identity.group_instance_id)
+            if member_id is None:
+                return ErrorCode.UNKNOWN_MEMBER_ID
+            self._remove(self.members[member_id], now_us)
+            return ErrorCode.NONE
+        if self._pending.pop(identity.member_id, None) is not None:
+            self._timers.disarm(("session", self.group_id, identity.member_id))
+            self._maybe_complete_join(now_us)
+            return ErrorCode.NONE
+        member, error = self.member_for(identity.member_id, identity.group_instance_id)
+        if member is not None:
+            self._remove(member, now_us)
+        return error
+
+    def _remove(self, member: ClassicMember, now_us: int) -> None:
+        """A member is gone: the others rebalance, or the barrier may be complete without it."""
+        self._forget(member)
+        if self.state in (STABLE, COMPLETING_REBALANCE):
+            self._prepare_rebalance(now_us)
+        elif self.state == PREPARING_REBALANCE:
+            if not self.members:
+                self._timers.disarm(("initial", self.group_id, ""))
+            self._maybe_complete_join(now_us)
+
+    def _forget(self, member: ClassicMember) -> None:
+        self._answer_parked(member, ErrorCode.UNKNOWN_MEMBER_ID)
+        del self.members[member.member_id]
+        self._timers.disarm(("session", self.group_id, member.member_id))
+        if member.group_instance_id is not None:
+            self._static.pop(member.group_instance_id, None)
+        if self.leader_id == member.member_id:
+            self.leader_id = next(iter(self.members), None)
+
+    def _answer_parked(self, member: ClassicMember, error: ErrorCode) -> None:
+        if member.join is not None:
+            self._refuse_join(member.join, member.member_id, error)
+            member.join = None
+        if member.sync is not None:
+            self._effects.append(Answer(member.sync, SyncGroupResponse(error)))
+            member.sync = None
+
+    # --- the log ---------------------------------------------------------------------------------------------------
+
+    def _assignments(self) -> dict[str, Assignment]:
+        return {member.member_id: member.assignment for member in self.members.values()}
+
+    def _persist_metadata(
+        self, assignments: dict[str, Assignment], now_us: int, done: Callable[[ErrorCode, int], None]
+    ) -> None:
+        members = tuple(
+            MemberMetadata(
+                member.member_id,
+                member.group_instance_id,
+                member.client_id,
+                member.client_host,
+                member.rebalance_timeout_ms,
+                member.session_timeout_ms,
+                member.subscription(self.protocol_name),
+                assignments.get(member.member_id, _NO_ASSIGNMENT),
+            )
+            for member in self.members.values()
+        )
+        stamp_ms = (now_us + self._limits.wall_offset_us) // 1000
+        value = GroupMetadataValue(
+            self.protocol_type or "", self.generation_id, self.protocol_name, self.leader_id, stamp_ms, members
+        )
+        self._effects.append(Persist([(encode_group_key(self.group_id), encode_group_value(value))], done))
+
+    def replay(self, value: GroupMetadataValue, now_us: int) -> None:
+        """Take the group as its last record left it; every member gets its whole session timeout again."""
+        self.generation_id = value.generation_id
+        self.protocol_type = value.protocol_type or None
+        self.protocol_name = value.protocol
+        self.leader_id = value.leader
+        for kept in value.members:
+            protocols = ((value.protocol or "", kept.subscription),)
+            member = ClassicMember(
+                kept.member_id,
+                kept.group_instance_id,
+                kept.client_id,
+                kept.client_host,
+                kept.rebalance_timeout_ms,
+                kept.session_timeout_ms,
+                protocols,
+                kept.assignment,
+            )
+            self.members[kept.member_id] = member
+            if kept.group_instance_id is not None:
+                self._static[kept.group_instance_id] = kept.member_id
+            self._refresh_session(member, now_us)
+        self._become(STABLE if value.members else EMPTY, now_us)
+
+    def drop(self, error: ErrorCode, now_us: int) -> None:
+        """The group moves to another coordinator or dies: answer whatever is parked."""
+        for member in self.members.values():
+            self._answer_parked(member, error)
+            self._timers.disarm(("session", self.group_id, member.member_id))
+        for member_id in self._pending:
+            self._timers.disarm(("session", self.group_id, member_id))
+        for kind in ("join", "initial", "sync"):
+            self._timers.disarm((kind, self.group_id, ""))
+        self._become(DEAD, now_us)
+
+    def check(self) -> None:
+        """Audit the invariants, in O(members)."""
+        assert (self.state == EMPTY) <= (not self.members), self.state
+        assert set(self._static.values()) <= set(self.members)
+        if self.state in (COMPLETING_REBALANCE, STABLE):
+            assert self.leader_id in self.members
+            assert all(member.join is None for member in self.members.values())
+        if self.state == STABLE:
+            owned = [tp for member in self.members.values() for tp in member.assignment.partitions]
+            assert len(owned) == len(set(owned)) or self.protocol_type != "consumer"
