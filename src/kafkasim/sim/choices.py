@@ -36,9 +36,7 @@ class ChoiceDiverged(Exception):
     """A replay asked for something else than the tape holds: the program is not the one that was recorded."""
 
     def __init__(self, label: str, use: int, expected: str, found: str) -> None:
-        super().__init__(
-            f"the run left its tape at use {use} of {label!r}: expected {expected}, found {found}"
-        )
+        super().__init__(f"the run left its tape at use {use} of {label!r}: expected {expected}, found {found}")
         self.label = label
         self.use = use
         self.expected = expected
@@ -73,7 +71,7 @@ class _Floats(dict[str, Callable[[], float]]):
 class Choices:
     """Draws from the seed's streams; records a tape if asked to, or replays one."""
 
-    __slots__ = ("_floats", "_randoms", "_strict", "_streams", "_uses", "draw", "seed", "tape")
+    __slots__ = ("_floats", "_randoms", "_streams", "_strict", "_uses", "draw", "seed", "tape")
 
     def __init__(self, seed: int = 0, tape: Tape | None = None, *, record: bool = False) -> None:
         self.seed = seed

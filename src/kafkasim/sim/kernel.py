@@ -58,9 +58,7 @@ class Timer(Call):
 
     __slots__ = ("at_us", "kernel")
 
-    def __init__(
-        self, kernel: Kernel, at_us: int, fn: Callable[..., object], args: tuple[Any, ...]
-    ) -> None:
+    def __init__(self, kernel: Kernel, at_us: int, fn: Callable[..., object], args: tuple[Any, ...]) -> None:
         self.fn = fn
         self.args = args
         self.at_us = at_us
@@ -158,11 +156,7 @@ class Kernel:
         """
         self._cancelled += 1
         if self._cancelled > _COMPACT_ABOVE and self._cancelled * 2 > len(self._queue):
-            self._queue[:] = [
-                entry
-                for entry in self._queue
-                if not (type(entry[3]) is Timer and entry[3].fn is None)
-            ]
+            self._queue[:] = [entry for entry in self._queue if not (type(entry[3]) is Timer and entry[3].fn is None)]
             heapify(self._queue)
             self._cancelled = 0
 

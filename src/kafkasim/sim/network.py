@@ -3,7 +3,7 @@
 Inputs:   send, reply, close, disconnect of the nodes; partition, hold, reset, slow, pause and the like of a fault plan.
 Effects:  calls of the nodes' endpoints, each in an event of the kernel.
 Rule 1:   a connection is first in, first out in each direction, whatever latencies are drawn.
-Rule 2:   a server handles one request of a connection at a time, as Kafka mutes a channel: the others wait in the inbox.
+Rule 2:   a server handles one request of a connection at a time, as Kafka mutes a channel; others wait in the inbox.
 Rule 3:   bytes that were lost leave a gap: nothing behind them in that direction of the connection ever arrives.
 Rule 4:   without rules no message pays for rules: one flag is read.
 Differs:  lost data are not retransmitted when a partition heals (the requester's timeout makes a new connection);
@@ -191,9 +191,7 @@ class Network:
         self._draw = choices.draw
         self._mix = trace.mix
         self._nodes: dict[int, _Node] = {}
-        self._connections: dict[
-            tuple[int, int, Channel], _Connection
-        ] = {}  # as requesters see them
+        self._connections: dict[tuple[int, int, Channel], _Connection] = {}  # as requesters see them
         self._accepted: dict[int, _Connection] = {}  # as servers see them
         self._next_id = 1
         self._default_link = link if link is not None else Link()
@@ -278,9 +276,7 @@ class Network:
         else:
             connection.queue.append((correlation_id, request, size_bytes))
 
-    def reply(
-        self, connection_id: int, correlation_id: int, response: Any, size_bytes: int = 0
-    ) -> None:
+    def reply(self, connection_id: int, correlation_id: int, response: Any, size_bytes: int = 0) -> None:
         """Answer the request in process, and unmute the connection; None sends nothing (acks=0).
 
         Ignored when the connection is gone: a server learns that late.
@@ -294,9 +290,7 @@ class Network:
         request = connection.request
         connection.busy = False
         connection.request = None
-        if response is not None and not (
-            self._lost_responses and self._loses_response(connection, request, response)
-        ):
+        if response is not None and not (self._lost_responses and self._loses_response(connection, request, response)):
             self._send_response(connection, correlation_id, response, size_bytes)
         if connection.inbox:
             args = (connection.server, self._take_next, (connection,))
@@ -335,9 +329,7 @@ class Network:
         self._default_link = link
         self._relink()
 
-    def slow(
-        self, a: Nodes, b: Nodes, factor: float = 1.0, extra_us: int = 0, *, one_way: bool = False
-    ) -> None:
+    def slow(self, a: Nodes, b: Nodes, factor: float = 1.0, extra_us: int = 0, *, one_way: bool = False) -> None:
         """Make links slower, by a factor, by an addition, or both; called without either it undoes that."""
         for pair in _pairs(a, b, one_way):
             if factor == 1.0 and extra_us == 0:
@@ -419,9 +411,7 @@ class Network:
         self._note_rules()
         self._drain_streams()
 
-    def lose_response(
-        self, match: ResponseMatch | Callable[[int, int, Any, Any], bool], nth: int = 1
-    ) -> None:
+    def lose_response(self, match: ResponseMatch | Callable[[int, int, Any, Any], bool], nth: int = 1) -> None:
         """Lose the n-th response that matches, and reset its connection; once.
 
         Matches by (requester, server, API key), or by a function of (requester, server, request, response).
@@ -442,9 +432,7 @@ class Network:
         self._next_id += 1
         self._connections[(src, dst, channel)] = connection
         self.dials += 1
-        connection.dial_timer = self._kernel.call_after(
-            self.connect_timeout_us, self._dial_times_out, connection
-        )
+        connection.dial_timer = self._kernel.call_after(self.connect_timeout_us, self._dial_times_out, connection)
         self._send_dial(connection, 0)
         return connection
 
@@ -503,9 +491,7 @@ class Network:
 
     # -- requests and responses ---------------------------------------------------------------
 
-    def _send_request(
-        self, connection: _Connection, correlation_id: int, request: Any, size_bytes: int
-    ) -> None:
+    def _send_request(self, connection: _Connection, correlation_id: int, request: Any, size_bytes: int) -> None:
         self.messages += 1
         self.bytes += size_bytes
         extra_us = 0
@@ -519,9 +505,7 @@ class Network:
         args = (connection, correlation_id, request)
         self._post(stream, self._request_arrives, args, size_bytes, extra_us)
 
-    def _send_response(
-        self, connection: _Connection, correlation_id: int, response: Any, size_bytes: int
-    ) -> None:
+    def _send_response(self, connection: _Connection, correlation_id: int, response: Any, size_bytes: int) -> None:
         self.messages += 1
         self.bytes += size_bytes
         stream = connection.back
@@ -598,9 +582,7 @@ class Network:
         else:
             self._process(connection, *entry)
 
-    def _response_arrives(
-        self, connection: _Connection, correlation_id: int, response: Any
-    ) -> None:
+    def _response_arrives(self, connection: _Connection, correlation_id: int, response: Any) -> None:
         stream = connection.back
         if (self._ruled or stream.gap or stream.held) and not self._passes(
             stream, self._response_arrives, (connection, correlation_id, response)
@@ -639,12 +621,8 @@ class Network:
 
     def _reset(self, connection: _Connection) -> None:
         connection.broken = True
-        self._kernel.post_after(
-            connection.back.link.latency_us, self._rst_at_client, (connection, "reset")
-        )
-        self._kernel.post_after(
-            connection.forth.link.latency_us, self._rst_at_server, (connection,)
-        )
+        self._kernel.post_after(connection.back.link.latency_us, self._rst_at_client, (connection, "reset"))
+        self._kernel.post_after(connection.forth.link.latency_us, self._rst_at_server, (connection,))
 
     def _rst_at_client(self, connection: _Connection, reason: str) -> None:
         if self._judge(connection.back, self._rst_at_client, (connection, reason)) is Verdict.PASS:
@@ -660,9 +638,7 @@ class Network:
         if verdict is Verdict.PASS:
             self._hand(connection.server, self._end_of_stream, (connection,))
         elif verdict is Verdict.DROP and attempt < FAREWELL_TRIES and connection.server_open:
-            self._kernel.post_after(
-                RETRY_US << attempt, self._fin_at_server, (connection, attempt + 1)
-            )
+            self._kernel.post_after(RETRY_US << attempt, self._fin_at_server, (connection, attempt + 1))
 
     def _end_of_stream(self, connection: _Connection) -> None:
         if connection.busy or connection.inbox:

@@ -314,7 +314,6 @@ class Task(Actor):
         if self._pending is not None:
             exception, self._pending = self._pending, None
             raise exception
-        self.clock_reads = 0
         timer: Timer | None = None
         if timeout_us is not None:
             timer = scheduler.kernel.call_after(timeout_us, waiter.expire)
@@ -427,6 +426,7 @@ class Waiter:
             return self.scheduler.drive(self, timeout_us)
         if timeout_us is not None and timeout_us <= 0:
             return False
+        task.clock_reads = 0
         return task.wait_on(self, timeout_us)
 
     def wake(self) -> None:
@@ -519,6 +519,7 @@ class Scheduler:
 
     def sleep_us(self, duration_us: int) -> None:
         """Let virtual time pass: block the task, or drive the kernel outside every task."""
+        self._actor.clock_reads = 0
         if self._task is not None:
             self._task.sleep(duration_us)
         else:
@@ -596,9 +597,7 @@ class Scheduler:
             task._held = True
             return
         if self._task is not None:
-            raise RuntimeError(
-                f"task {self._task.name!r} drives the kernel itself: inside a task, sleep or wait"
-            )
+            raise RuntimeError(f"task {self._task.name!r} drives the kernel itself: inside a task, sleep or wait")
         self._actor = self._task = task
         self._burst_end_us = self.kernel.now_us + BURST_US
         self.switches += 1
@@ -661,13 +660,9 @@ class Scheduler:
         # Else an event's own callback reads the clock: it must not run other events, and goes uncharged.
 
     def _describe_deadlock(self, waiter: Waiter) -> str:
-        left = (
-            "nothing is scheduled" if not self.kernel.pending() else "nothing that helps happened"
-        )
+        left = "nothing is scheduled" if not self.kernel.pending() else "nothing that helps happened"
         lines = [f"waiting for {waiter.what} at {self.kernel.now_us / 1e6:.6f} s, but {left}"]
-        lines += [
-            f"  task {task.name!r} on {task.host.name!r}: {task.state}" for task in self.tasks
-        ]
+        lines += [f"  task {task.name!r} on {task.host.name!r}: {task.state}" for task in self.tasks]
         lines += [f"  task {task.name!r}: failed with {task.exception!r}" for task in self.failed]
         return "\n".join(lines)
 
@@ -711,9 +706,7 @@ class _Watchdog:
         )
         # Asked again at the last moment: the exception must hit the task, not the kernel.
         if scheduler.current() is task:
-            ctypes.pythonapi.PyThreadState_SetAsyncExc(
-                ctypes.c_ulong(scheduler.thread_id), ctypes.py_object(TaskStuck)
-            )
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(scheduler.thread_id), ctypes.py_object(TaskStuck))
 
 
 def _is_debugged(frame: FrameType | None) -> bool:

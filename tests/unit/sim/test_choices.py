@@ -58,7 +58,7 @@ def test_strict_replay_names_the_first_difference() -> None:
     assert tape.tape is not None
     replay = Choices.replaying(tape.tape)
     replay.draw("a", 10)
-    with pytest.raises(ChoiceDiverged, match="use 2 of 'a'.*bound 10.*bound 11") as diverged:
+    with pytest.raises(ChoiceDiverged, match=r"use 2 of 'a'.*bound 10.*bound 11") as diverged:
         replay.draw("a", 11)
     assert (diverged.value.label, diverged.value.use) == ("a", 2)
 

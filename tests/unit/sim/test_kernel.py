@@ -22,8 +22,10 @@ def test_order_is_time_then_insertion() -> None:
     kernel.run_until_us(15)
     assert seen == ["first", "second", "third", "fourth"]
     assert (kernel.now_us, kernel.events, kernel.peek_us()) == (15, 4, 20)
-    assert kernel.step() and not kernel.step()
-    assert seen[-1] == "late" and kernel.now_us == 20
+    assert kernel.step()
+    assert not kernel.step()
+    assert seen[-1] == "late"
+    assert kernel.now_us == 20
 
 
 def test_cancelled_timers_leave_no_trace() -> None:
@@ -32,7 +34,8 @@ def test_cancelled_timers_leave_no_trace() -> None:
     timer = kernel.call_after(100, pytest.fail, "ran")
     timer.cancel()
     timer.cancel()
-    assert not kernel.pending() and kernel.peek_us() is None
+    assert not kernel.pending()
+    assert kernel.peek_us() is None
     assert not kernel.run_until(lambda: False)
     assert (kernel.now_us, kernel.events) == (0, 0)
 
@@ -58,9 +61,11 @@ def test_run_until_asks_after_each_event() -> None:
     for number in range(5):
         kernel.call_after(10, seen.append, number)
     assert kernel.run_until(lambda: len(seen) == 3, 100)
-    assert kernel.now_us == 10 and seen == [0, 1, 2]
+    assert kernel.now_us == 10
+    assert seen == [0, 1, 2]
     assert not kernel.run_until(lambda: False, 50)
-    assert kernel.now_us == 50 and len(seen) == 5
+    assert kernel.now_us == 50
+    assert len(seen) == 5
 
 
 def test_clock_is_not_moved_past_events_or_the_horizon() -> None:
@@ -69,7 +74,8 @@ def test_clock_is_not_moved_past_events_or_the_horizon() -> None:
     seen: list[bool] = []
     kernel.call_at(20, lambda: seen.append(kernel.advance_to(29)))
     kernel.call_at(30, lambda: seen.append(kernel.advance_to(51)))
-    assert kernel.advance_to(19) and not kernel.advance_to(20)
+    assert kernel.advance_to(19)
+    assert not kernel.advance_to(20)
     kernel.run_until_us(50)
     assert seen == [True, False]
 
@@ -123,4 +129,5 @@ def test_runs_nest() -> None:
     kernel.call_at(10, lambda: kernel.run_until_us(100))
     kernel.call_at(50, lambda: seen.append(kernel.now_us))
     kernel.run_until_us(20)
-    assert seen == [50] and kernel.now_us == 100
+    assert seen == [50]
+    assert kernel.now_us == 100

@@ -66,9 +66,7 @@ class Peer:
 
     def ask(self, dst: int, name: str, *, size_bytes: int = 0, api_key: int = 0) -> None:
         self.world.correlation_id += 1
-        self.world.network.send(
-            self.node, dst, 0, self.world.correlation_id, Request(name, api_key), size_bytes
-        )
+        self.world.network.send(self.node, dst, 0, self.world.correlation_id, Request(name, api_key), size_bytes)
 
 
 class World:
@@ -196,7 +194,8 @@ def test_power_loss_tells_nobody(world: World) -> None:
     world.a.ask(2, "lost")
     world.c.ask(2, "dial")
     world.run(5_000_000)
-    assert world.a.log == [] and world.c.log == []
+    assert world.a.log == []
+    assert world.c.log == []
     reborn = Peer(world, 2)
     world.a.ask(2, "late")
     world.run(5_000_000)
@@ -210,7 +209,8 @@ def test_one_way_partition(world: World) -> None:
     world.network.partition(2, 1, one_way=True)
     world.a.ask(2, "heard")
     world.run()
-    assert world.b.names() == [("request", "heard")] and world.a.log == []
+    assert world.b.names() == [("request", "heard")]
+    assert world.a.log == []
     world.network.heal(2, 1, one_way=True)
     world.a.ask(2, "again")
     world.run()
@@ -229,7 +229,8 @@ def test_partition_loses_what_is_on_its_way(world: World) -> None:
     world.network.partition([1], [2, 3])
     world.run()
     world.network.heal_all()
-    assert world.b.log == [] and world.network.dropped == 1
+    assert world.b.log == []
+    assert world.network.dropped == 1
     world.network.close(1, 2, 0)
     world.a.ask(2, "before")
     world.run(350)
@@ -336,9 +337,11 @@ def test_links_by_pair_node_and_default(world: World) -> None:
     world.network.set_default_link(slow)
     assert world.network.link(1, 2) is slow
     world.network.set_node_link(2, fast)
-    assert world.network.link(1, 2) is fast and world.network.link(2, 3) is fast
+    assert world.network.link(1, 2) is fast
+    assert world.network.link(2, 3) is fast
     world.network.set_link(1, [2, 3], CALM, one_way=True)
-    assert world.network.link(1, 2) is CALM and world.network.link(2, 1) is fast
+    assert world.network.link(1, 2) is CALM
+    assert world.network.link(2, 1) is fast
     start_us = world.kernel.now_us
     world.a.ask(2, "x")
     world.run()
@@ -431,7 +434,8 @@ def test_guards_judge_in_order(world: World) -> None:
     world.network.add_guard(holds)
     world.a.ask(2, "x")
     world.run()
-    assert world.b.names() == [("request", "x")] and world.a.log == []
+    assert world.b.names() == [("request", "x")]
+    assert world.a.log == []
     world.network.remove_guard(holds)
     world.run()
     assert world.a.names() == [("response", "re: x")]

@@ -34,7 +34,8 @@ def test_tasks_sleep_side_by_side(kernel: Kernel, scheduler: Scheduler) -> None:
     fast = scheduler.spawn(body, "fast", step_us=200, name="fast")
     assert slow.result() == "slow"
     assert order == [("fast", 200), ("slow", 300), ("fast", 400), ("slow", 600)]
-    assert fast.done and fast.result() == "fast"
+    assert fast.done
+    assert fast.result() == "fast"
     assert scheduler.tasks == []
 
 
@@ -104,7 +105,9 @@ def test_kill_runs_nothing_more_not_even_finally(kernel: Kernel, scheduler: Sche
     kernel.run_until_us(10)
     host.kill()
     host.kill()
-    assert task.done and task.killed and not host.alive
+    assert task.done
+    assert task.killed
+    assert not host.alive
     del body
     with pytest.raises(TaskKilled):
         task.result()
@@ -130,7 +133,9 @@ def test_a_task_can_kill_its_own_host(kernel: Kernel, scheduler: Scheduler) -> N
 
     task = scheduler.spawn(body, host=host)
     kernel.run_until_us(10)
-    assert task.killed and seen == [] and scheduler.current() is None
+    assert task.killed
+    assert seen == []
+    assert scheduler.current() is None
 
 
 def test_stop_unwinds_at_the_blocking_point(kernel: Kernel, scheduler: Scheduler) -> None:
@@ -148,7 +153,8 @@ def test_stop_unwinds_at_the_blocking_point(kernel: Kernel, scheduler: Scheduler
     kernel.run_until_us(100)
     task.stop()
     assert task.result() is None
-    assert seen == [150] and scheduler.failed == []
+    assert seen == [150]
+    assert scheduler.failed == []
 
 
 def test_stop_before_the_first_step(kernel: Kernel, scheduler: Scheduler) -> None:
@@ -156,7 +162,8 @@ def test_stop_before_the_first_step(kernel: Kernel, scheduler: Scheduler) -> Non
     task = scheduler.spawn(pytest.fail, "began")
     task.stop()
     kernel.run_until_us(10)
-    assert task.done and task.exception is None
+    assert task.done
+    assert task.exception is None
 
 
 def test_paused_host_holds_wake_ups(kernel: Kernel, scheduler: Scheduler) -> None:
@@ -191,7 +198,8 @@ def test_failure_is_kept_until_somebody_asks(kernel: Kernel, scheduler: Schedule
 
     task = scheduler.spawn(body, name="billing")
     kernel.run_until_us(1)
-    assert scheduler.failed == [task] and isinstance(task.exception, ValueError)
+    assert scheduler.failed == [task]
+    assert isinstance(task.exception, ValueError)
     with pytest.raises(ValueError, match="poison"):
         task.result()
     assert scheduler.failed == []
@@ -262,11 +270,13 @@ def test_tick_outside_runs_what_is_due(kernel: Kernel, scheduler: Scheduler) -> 
     ran: list[str] = []
     kernel.call_at(1, ran.append, "due")
     scheduler.tick()
-    assert ran == ["due"] and kernel.now_us == 1
+    assert ran == ["due"]
+    assert kernel.now_us == 1
     kernel.call_at(5, scheduler.tick)
     kernel.call_at(6, ran.append, "later")
     kernel.run_until_us(5)
-    assert ran == ["due"] and kernel.now_us == 5
+    assert ran == ["due"]
+    assert kernel.now_us == 5
 
 
 def test_run_until_inside_a_task(kernel: Kernel, scheduler: Scheduler) -> None:
@@ -314,13 +324,13 @@ def test_close_unwinds_what_is_left(kernel: Kernel, scheduler: Scheduler) -> Non
     unborn = scheduler.spawn(pytest.fail, "began")
     scheduler.close()
     assert all(task.done for task in (*tasks, unborn))
-    assert seen.count("again") < 20 and seen[0] == "finally" and "never" not in seen
+    assert seen.count("again") < 20
+    assert seen[0] == "finally"
+    assert "never" not in seen
     assert kernel.now_us == 10
 
 
-def test_watchdog_stops_a_task_that_never_blocks(
-    kernel: Kernel, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_watchdog_stops_a_task_that_never_blocks(kernel: Kernel, capsys: pytest.CaptureFixture[str]) -> None:
     """A task that spins in wall time is told where it is, with the seed, and stopped."""
     scheduler = Scheduler(kernel, seed=4711, watchdog_seconds=0.05)
 
@@ -333,7 +343,8 @@ def test_watchdog_stops_a_task_that_never_blocks(
         task.result()
     scheduler.close()
     printed = capsys.readouterr().err
-    assert "seed 4711" in printed and "in spin_without_end" in printed
+    assert "seed 4711" in printed
+    assert "in spin_without_end" in printed
 
 
 def test_slow_host_wakes_late(kernel: Kernel, scheduler: Scheduler) -> None:
