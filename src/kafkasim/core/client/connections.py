@@ -1,8 +1,8 @@
 """A client's connections: which are up, when the next attempt is due, and what is said when one fails.
 
 Mirrors:  rd_kafka_broker_t of librdkafka (states, rd_kafka_broker_set_error, reconnect backoff, "brokers are down").
-Rule 1:   after a failed attempt none is made before ``ready_us``: reconnect.backoff.ms, doubled up to reconnect.backoff.max.ms,
-          with -25 % to +50 % of jitter.
+Rule 1:   after a failed attempt none is made before ``ready_us``: reconnect.backoff.ms, doubled up to
+          reconnect.backoff.max.ms, with -25 % to +50 % of jitter.
 Rule 2:   an identical error is told again only after 30 s, with the number of those kept back.
 """
 
@@ -30,7 +30,7 @@ class Waiting:
 
 @attrs.define(slots=True, eq=False)
 class Connection:
-    """One connection of this client. ``is_open``: an attempt was made and has not failed; ``is_up``: the peer has answered."""
+    """One connection. ``is_open``: an attempt was made and has not failed; ``is_up``: the peer has answered."""
 
     node: NodeId
     channel: int

@@ -2,10 +2,10 @@
 
 Mirrors:  rd_kafka_t and its main thread, rd_kafka_broker_t (any, connect_any, 1 s scan), rdkafka_metadata.c.
 Inputs:   on_response, on_disconnect, on_deadline, cluster_metadata, close.      Effects: Send, Close, Note.
-Rule 1:   ``deadline_us`` is a lower bound that ``schedule`` lowers and ``on_deadline`` makes exact, so that inputs pay one comparison.
-Rule 2:   a request to a broker that is backing off waits; one sent to a broker that refuses the connection fails with ``_TRANSPORT``.
-Rule 3:   nothing runs while all is well, but for the refresh of metadata and statistics: the scan of unavailable topics stops itself.
-Differs:  a connection is up when the first answer came (there is no ApiVersions exchange); connections are closed by peers or timeouts only.
+Rule 1:   ``deadline_us`` is a lower bound that ``schedule`` lowers and ``on_deadline`` makes exact: inputs pay one comparison.
+Rule 2:   a request to a broker that is backing off waits; one to a broker that refuses us fails with ``_TRANSPORT``.
+Rule 3:   while all is well nothing runs but the refresh of metadata and statistics: the scan of topics stops itself.
+Differs:  a connection is up when the first answer came (there is no ApiVersions exchange); idle ones are never closed.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class _ClientRequests(Requests):
 
 
 class ClientCore:
-    """Base of the engines. An engine overrides the hooks named ``on_start``, ``on_metadata``, ``on_connection``, ``stats``."""
+    """Base of the engines, which override the hooks ``on_start``, ``on_metadata``, ``on_connection`` and ``stats``."""
 
     #: What statistics call this client.
     KIND = "producer"
@@ -124,7 +124,7 @@ class ClientCore:
         """The client runs: called once, before anything else."""
 
     def on_metadata(self, changed: list[str], is_full: bool, now_us: int) -> None:
-        """Metadata of ``changed`` topics differ now; ``is_full``: the answer listed all topics. Called after every answer."""
+        """An answer came; metadata of ``changed`` topics differ now. ``is_full``: it listed all topics."""
 
     def on_connection(self, node: NodeId, channel: int, is_up: bool, now_us: int) -> None:
         """A connection came up (its first answer is about to be handled) or is gone."""
@@ -212,7 +212,7 @@ class ClientCore:
         self.call_at(now_us + interval_us, again)
 
     def retry_backoff_us(self, attempt: int) -> int:
-        """Wait before retry number ``attempt`` (from 1): retry.backoff.ms doubled up to its maximum, 20 % of jitter either way."""
+        """Wait before retry ``attempt`` (from 1): retry.backoff.ms doubled up to its maximum, 20 % of jitter either way."""
         backoff_us = min(self._retry_base_us << min(max(attempt - 1, 0), 20), self._retry_max_us)
         return min(backoff_us * (80 + self.draw("retry.backoff", 41)) // 100, self._retry_max_us)
 
@@ -255,8 +255,11 @@ class ClientCore:
         timeout_us: int | None = None,
         channel: int = MAIN_CHANNEL,
     ) -> int:
-        """Send ``request``, or keep it until the connection may be tried again. ``handler(response, error, now_us)`` is called once,
-        never from here. Returns the correlation id for ``requests.forget``; 0 if the request has to wait."""
+        """Send ``request``, or keep it until the connection may be tried again.
+
+        ``handler(response, error, now_us)`` is called once, never from here. Returns the correlation id for
+        ``requests.forget``; 0 if the request has to wait.
+        """
         expires_us = now_us + (self._socket_timeout_us if timeout_us is None else timeout_us)
         connection = self._connections.get((to, channel))
         if connection is None:
@@ -272,13 +275,9 @@ class ClientCore:
             return 0
         if expires_us < self.deadline_us:
             self.deadline_us = expires_us
-        return self.requests.send(
-            to, request, handler, timeout_us=expires_us - now_us, now_us=now_us, channel=channel
-        )
+        return self.requests.send(to, request, handler, timeout_us=expires_us - now_us, now_us=now_us, channel=channel)
 
-    def send_to_any(
-        self, request: Any, handler: Handler, *, now_us: int, timeout_us: int | None = None
-    ) -> bool:
+    def send_to_any(self, request: Any, handler: Handler, *, now_us: int, timeout_us: int | None = None) -> bool:
         """Send to some broker that is up or may be tried; False (and nothing sent) if there is none at the moment."""
         to = self.any_broker(now_us)
         if to is None:
@@ -290,7 +289,9 @@ class ClientCore:
         """A broker whose connection is up; else one that may be tried now, the one tried longest ago first."""
         up = [node for node in self._broker_names if self.is_up(node)]
         if up:
-            up = [node for node in up if not self._metadata_asked.get(node)] or up  # One that owes an answer may be stuck.
+            up = [
+                node for node in up if not self._metadata_asked.get(node)
+            ] or up  # One that owes an answer may be stuck.
             return up[self.draw("broker.any", len(up))] if len(up) > 1 else up[0]
         best: NodeId | None = None
         best_attempt_us = 0
@@ -298,9 +299,9 @@ class ClientCore:
             connection = self._connections.get((node, MAIN_CHANNEL))
             if connection is None:
                 return node
-            if connection.is_open or connection.ready_us <= now_us:
-                if best is None or connection.attempt_us < best_attempt_us:
-                    best, best_attempt_us = node, connection.attempt_us
+            may_try = connection.is_open or connection.ready_us <= now_us
+            if may_try and (best is None or connection.attempt_us < best_attempt_us):
+                best, best_attempt_us = node, connection.attempt_us
         return best
 
     def any_broker_at_us(self) -> int:
@@ -550,9 +551,7 @@ class ClientCore:
         self._refresh_timer = None
         self._pump_metadata(now_us)
 
-    def _send_metadata(
-        self, to: NodeId, topics: tuple[str, ...] | None, asked: tuple[str, ...], now_us: int
-    ) -> None:
+    def _send_metadata(self, to: NodeId, topics: tuple[str, ...] | None, asked: tuple[str, ...], now_us: int) -> None:
         def on_end(response: MetadataResponse | None, error: ErrorCode, at_us: int) -> None:
             self._metadata_asked[to] -= 1
             self._metadata_done(topics, asked, response, error, at_us)
