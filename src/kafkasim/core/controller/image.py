@@ -7,6 +7,9 @@ Rule 2:   ``replay_batch`` tells what changed (``ImageDelta``) so that nobody sc
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import attrs
 
 from kafkasim.core.model.admin_messages import BROKER_RESOURCE, TOPIC_RESOURCE
@@ -87,9 +90,7 @@ class ImageDelta:
     configs: dict[tuple[int, str], None] = attrs.field(factory=dict)
 
     def __bool__(self) -> bool:
-        return bool(
-            self.partitions or self.deleted_topics or self.created_topics or self.brokers or self.configs
-        )
+        return bool(self.partitions or self.deleted_topics or self.created_topics or self.brokers or self.configs)
 
 
 class MetadataImage:
@@ -313,7 +314,7 @@ def leader_of(image: MetadataImage, tp: TopicPartition) -> NodeId:
     return NO_LEADER if state is None else state.leader
 
 
-_REPLAY = {
+_REPLAY: dict[type, Callable[[MetadataImage, Any, ImageDelta], None]] = {
     TopicRecord: MetadataImage.replay_topic,
     RemoveTopicRecord: MetadataImage.replay_remove_topic,
     PartitionRecord: MetadataImage.replay_partition,

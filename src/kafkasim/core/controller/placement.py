@@ -24,7 +24,7 @@ class PlacementError(Exception):
 class _BrokerList:
     """Brokers of one rack in turn; each placement starts one further on."""
 
-    __slots__ = ("brokers", "_epoch", "_index", "_offset")
+    __slots__ = ("_epoch", "_index", "_offset", "brokers")
 
     def __init__(self, brokers: list[NodeId], draw: Draw) -> None:
         self.brokers = brokers
