@@ -1,0 +1,736 @@
+"""_AdminClientImpl: the administrative calls beneath the client's own AdminClient.
+
+Each call checks its arguments, sends requests through the admin engine and resolves the given future when the answers are in.
+
+Mirrors:  cimpl._AdminClientImpl (Admin.c).
+Rule 1:   a call returns at once; a bad argument raises, everything later goes into the future.
+Rule 2:   a failure of the whole request is the future's exception, one of a part is a KafkaError inside its result.
+Differs:  there is no authorizer, and SCRAM credentials are not modelled; both say so in their answers.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+from kafkasim.confluent_kafka import _admin_results as results
+from kafkasim.confluent_kafka._arguments import c_arguments, timeout_ms
+from kafkasim.confluent_kafka._config import ADMIN
+from kafkasim.confluent_kafka._constants import RESOURCE_BROKER
+from kafkasim.confluent_kafka._handle import ClientHandle, timeout_us
+from kafkasim.confluent_kafka.errors import KafkaError, KafkaException, error_text
+from kafkasim.confluent_kafka.layer import layer_module
+from kafkasim.confluent_kafka.values import NewPartitions, NewTopic, TopicPartition
+from kafkasim.core.model import admin_messages as admin
+from kafkasim.core.model import group_messages as groups
+from kafkasim.core.model import messages
+from kafkasim.core.model.errors import ErrorCode
+from kafkasim.core.model.ids import TopicPartition as Partition
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from kafkasim.confluent_kafka._shell import ClientShell
+    from kafkasim.core.client.operation import Operation
+
+Self = TypeVar("Self", bound="_AdminClientImpl")
+
+ADMIN_CLOSED = "AdminClient has been closed"
+_MAX_PARTITIONS = 100_000
+_MAX_REPLICATION = 10_000
+_OPERATION_TIMEOUT_MS = 60_000
+_NO_AUTHORIZER = "No Authorizer is configured."
+_BAD_OFFSET = -1001
+
+
+class _AdminClientImpl(ClientHandle):
+    """Base of ``AdminClient``; not meant to be used by itself."""
+
+    __slots__ = ()
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        if getattr(self, "_shell", None) is not None:
+            raise RuntimeError("Admin already __init__:ialized")
+        self._shell = None
+        self._open(ADMIN, args, kwargs)
+
+    def __enter__(self: Self) -> Self:
+        return self
+
+    def __exit__(self, *exc: Any) -> None:
+        if len(exc) != 3:
+            raise TypeError(f"__exit__ expected 3 arguments, got {len(exc)}")
+        shell = self._shell
+        if shell is not None:
+            self._shell = None
+            shell.call(self._engine.close)
+            shell.close()
+
+    def __len__(self) -> int:
+        """Events that wait to be served."""
+        if self._shell is None:
+            return 0
+        self._gather_events()
+        return len(self._events)
+
+    @c_arguments("d")
+    def poll(self, timeout: float) -> int:
+        """Serve the client's events for up to ``timeout`` seconds."""
+        shell = self._require_open(ADMIN_CLOSED)
+        if not self._gather_events() and not shell.wait(self._gather_events, timeout_us(timeout)):
+            return 0
+        served = 0
+        while self._events:
+            served += self._serve_event(self._events.popleft())
+        return served
+
+    # --- Requests --------------------------------------------------------------------------------------------------
+
+    def _request_timeout_us(self, seconds: float) -> int:
+        milliseconds = timeout_ms(seconds)
+        if milliseconds < 0:
+            milliseconds = self._engine.config.ms("socket.timeout.ms")
+        return milliseconds * 1000
+
+    def _ask(self, request: Any, target: Any, request_timeout: float) -> Operation:
+        shell = self._require_open(ADMIN_CLOSED)
+        operation: Operation = shell.call(self._engine.call, request, target, self._request_timeout_us(request_timeout))
+        return operation
+
+    def _resolve(self, future: Any, operation: Operation, convert: Callable[[Any], Any]) -> None:
+        """Put ``convert(response)`` into the future once the answer is there."""
+
+        def finish(done: Operation) -> None:
+            if done.error:
+                text = done.error_text or error_text(done.error)
+                future.set_exception(KafkaException(KafkaError(int(done.error), text)))
+            else:
+                _set_result(future, lambda: convert(done.result))
+
+        _when_done(operation, finish)
+
+    def _resolve_all(self, future: Any, operations: list[Operation], convert: Callable[[list[Operation]], Any]) -> None:
+        """The same for several requests: ``convert`` gets the finished operations in their order."""
+        left = len(operations)
+
+        def finish(_: Operation) -> None:
+            nonlocal left
+            left -= 1
+            if left == 0:
+                _set_result(future, lambda: convert(operations))
+
+        for operation in operations:
+            _when_done(operation, finish)
+
+    def _open_shell(self) -> ClientShell:
+        return self._require_open(ADMIN_CLOSED)
+
+    # --- Topics ----------------------------------------------------------------------------------------------------
+
+    @c_arguments("OO|Odd")
+    def create_topics(
+        self,
+        topics: list[NewTopic],
+        future: Any,
+        validate_only: bool = False,
+        request_timeout: float = -1.0,
+        operation_timeout: float = -1.0,
+    ) -> None:
+        """Create topics; the result is error or None by topic name."""
+        _require_filled_list(topics, "NewTopic")
+        _require_bool(validate_only, "validate_only")
+        self._open_shell()
+        specs = tuple([_topic_spec(topic) for topic in topics])
+        request = admin.CreateTopicsRequest(specs, _operation_ms(operation_timeout), validate_only)
+        operation = self._ask(request, "controller", request_timeout)
+        self._resolve(future, operation, lambda response: results.named_errors(response.topics))
+
+    @c_arguments("lO|dd")
+    def delete_topics(
+        self,
+        topics: list[str],
+        future: Any,
+        request_timeout: float = -1.0,
+        operation_timeout: float = -1.0,
+    ) -> None:
+        """Delete topics; the result is error or None by topic name."""
+        if not topics:
+            raise ValueError("Expected non-empty list of topic strings")
+        self._open_shell()
+        if None in topics:
+            raise ValueError("Expected list of topic strings, not NoneType")
+        request = admin.DeleteTopicsRequest(tuple([str(topic) for topic in topics]), _operation_ms(operation_timeout))
+        operation = self._ask(request, "controller", request_timeout)
+        self._resolve(future, operation, lambda response: results.named_errors(response.topics))
+
+    @c_arguments("OO|Odd")
+    def create_partitions(
+        self,
+        topics: list[NewPartitions],
+        future: Any,
+        validate_only: bool = False,
+        request_timeout: float = -1.0,
+        operation_timeout: float = -1.0,
+    ) -> None:
+        """Add partitions to topics; the result is error or None by topic name."""
+        _require_filled_list(topics, "NewPartitions")
+        _require_bool(validate_only, "validate_only")
+        self._open_shell()
+        specs = tuple([_partitions_spec(new) for new in topics])
+        request = admin.CreatePartitionsRequest(specs, _operation_ms(operation_timeout), validate_only)
+        operation = self._ask(request, "controller", request_timeout)
+        self._resolve(future, operation, lambda response: results.named_errors(response.topics))
+
+    @c_arguments("OO|dO", names=("future", "topic_names", "request_timeout", "include_authorized_operations"))
+    def describe_topics(
+        self,
+        topic_names: list[str],
+        future: Any,
+        request_timeout: float = -1.0,
+        include_authorized_operations: bool = False,
+    ) -> None:
+        """Describe topics; the result is a list, in their order."""
+        _require_bool(include_authorized_operations, "include_authorized_operations")
+        if not isinstance(topic_names, list):
+            raise TypeError("Expected a list of topics")
+        for index, name in enumerate(topic_names):
+            if not isinstance(name, str):
+                raise TypeError(f"Expected list of topics strings, not {type(name).__name__}")
+            if not name:
+                raise ValueError(f"'topics' must not contain empty strings, index {index}")
+        self._open_shell()
+        operation = self._ask(
+            messages.MetadataRequest(tuple(topic_names), allow_auto_topic_creation=False), "any", request_timeout
+        )
+        self._resolve(future, operation, lambda response: results.described_topics(response, topic_names))
+
+    @c_arguments("O|dO")
+    def describe_cluster(
+        self, future: Any, request_timeout: float = -1.0, include_authorized_operations: bool = False
+    ) -> None:
+        """Describe the cluster."""
+        _require_bool(include_authorized_operations, "include_authorized_operations")
+        self._open_shell()
+        operation = self._ask(messages.MetadataRequest(()), "any", request_timeout)
+        self._resolve(future, operation, results.described_cluster)
+
+    # --- Configs ---------------------------------------------------------------------------------------------------
+
+    @c_arguments("OO|di")
+    def describe_configs(
+        self, resources: list[Any], future: Any, request_timeout: float = -1.0, broker: int = -1
+    ) -> None:
+        """Describe the configs of topics, brokers, groups."""
+        _require_filled_list(resources, "ConfigResource")
+        self._open_shell()
+        wanted = tuple([_config_resource(resource) for resource in resources])
+        try:
+            target = _config_target(wanted, broker, "any")
+        except KafkaException as conflict:
+            future.set_exception(conflict)
+            return
+        operation = self._ask(admin.DescribeConfigsRequest(wanted), target, request_timeout)
+        self._resolve(future, operation, lambda response: results.described_configs(response.results))
+
+    @c_arguments("OO|Odi")
+    def alter_configs(
+        self,
+        resources: list[Any],
+        future: Any,
+        validate_only: bool = False,
+        request_timeout: float = -1.0,
+        broker: int = -1,
+    ) -> None:
+        """Replace the dynamic configs of resources."""
+        _require_filled_list(resources, "ConfigResource")
+        _require_bool(validate_only, "validate_only")
+        self._open_shell()
+        changes = tuple([_replacing(resource) for resource in resources])
+        request = admin.AlterConfigsRequest(changes, validate_only)
+        self._alter(request, changes, future, request_timeout, broker)
+
+    @c_arguments("OO|Odi")
+    def incremental_alter_configs(
+        self,
+        resources: list[Any],
+        future: Any,
+        validate_only: bool = False,
+        request_timeout: float = -1.0,
+        broker: int = -1,
+    ) -> None:
+        """Change single dynamic configs of resources."""
+        _require_filled_list(resources, "ConfigResource")
+        _require_bool(validate_only, "validate_only")
+        self._open_shell()
+        changes = tuple([_incremental(resource) for resource in resources])
+        request = admin.IncrementalAlterConfigsRequest(changes, validate_only)
+        self._alter(request, changes, future, request_timeout, broker)
+
+    def _alter(
+        self,
+        request: Any,
+        changes: tuple[admin.ConfigAlteration, ...],
+        future: Any,
+        request_timeout: float,
+        broker: int,
+    ) -> None:
+        try:
+            target = _config_target(tuple([change.resource for change in changes]), broker, "any")
+        except KafkaException as conflict:
+            future.set_exception(conflict)
+            return
+        operation = self._ask(request, target, request_timeout)
+        self._resolve(future, operation, lambda response: results.altered_configs(response.results))
+
+    # --- Groups ----------------------------------------------------------------------------------------------------
+
+    @c_arguments("O|OOd")
+    def list_consumer_groups(
+        self,
+        future: Any,
+        states_int: list[int] | None = None,
+        types_int: list[int] | None = None,
+        request_timeout: float = -1.0,
+    ) -> None:
+        """List the groups that every broker coordinates."""
+        states = _filter(states_int, "states", "states", results.STATE_NAMES)
+        types = _filter(types_int, "types", "group types", results.TYPE_NAMES)
+        self._open_shell()
+        operation = self._ask(groups.ListGroupsRequest(states, types), "brokers", request_timeout)
+        self._resolve(future, operation, _listed)
+
+    @c_arguments("OO|dO", names=("future", "group_ids", "request_timeout", "include_authorized_operations"))
+    def describe_consumer_groups(
+        self,
+        group_ids: list[str],
+        future: Any,
+        request_timeout: float = -1.0,
+        include_authorized_operations: bool = False,
+    ) -> None:
+        """Describe groups; the result is a list, in their order."""
+        _require_bool(include_authorized_operations, "include_authorized_operations")
+        if not isinstance(group_ids, list) or not group_ids:
+            raise ValueError("Expected non-empty list of group_ids")
+        if None in group_ids:
+            raise ValueError("Expected list of group strings, not NoneType")
+        self._open_shell()
+        names = [str(group_id) for group_id in group_ids]
+        operations = [
+            self._ask(groups.DescribeGroupsRequest((name,)), ("coordinator", name), request_timeout) for name in names
+        ]
+        self._resolve_all(
+            future,
+            operations,
+            lambda done: [self._described(name, one) for name, one in zip(names, done, strict=True)],
+        )
+
+    def _described(self, group_id: str, operation: Operation) -> Any:
+        if operation.error:
+            return results.failure(operation.error, operation.error_text)
+        coordinator = self._engine.metadata.brokers.get(self._engine.coordinator_of(group_id))
+        return results.described_group(operation.result.groups[0], results.node(coordinator))
+
+    @c_arguments("OO|d")
+    def delete_consumer_groups(self, group_ids: list[str], future: Any, request_timeout: float = -1.0) -> None:
+        """Delete groups; the result is a list of errors or None, in their order."""
+        self._open_shell()
+        if not isinstance(group_ids, list):
+            raise ValueError("Expected 'group_ids' to be a list")
+        names = [str(group_id) for group_id in group_ids]
+        operations = [
+            self._ask(groups.DeleteGroupsRequest((name,)), ("coordinator", name), request_timeout) for name in names
+        ]
+
+        def outcome(operation: Operation) -> KafkaError | None:
+            if operation.error:
+                return results.failure(operation.error, operation.error_text)
+            return results.failure(operation.result.results[0][1])
+
+        self._resolve_all(future, operations, lambda done: [outcome(one) for one in done])
+
+    @c_arguments("OO|Od")
+    def list_consumer_group_offsets(
+        self, request: Any, future: Any, require_stable: bool = False, request_timeout: float = -1.0
+    ) -> None:
+        """What a group has committed."""
+        _require_bool(require_stable, "require_stable")
+        self._open_shell()
+        group_id, partitions = _group_request(request)
+        wanted = None if partitions is None else tuple([_partition(value) for value in partitions])
+        operation = self._ask(
+            groups.OffsetFetchRequest(group_id, wanted, require_stable),
+            ("coordinator", group_id),
+            request_timeout,
+        )
+
+        def outcome(response: groups.OffsetFetchResponse) -> list[Any]:
+            if response.error:
+                return [results.failure(response.error)]
+            found = [_fetched_offset(*entry) for entry in response.partitions]
+            return [results.group_offsets(group_id, found)]
+
+        self._resolve(future, operation, outcome)
+
+    @c_arguments("OO|d")
+    def alter_consumer_group_offsets(self, requests: Any, future: Any, request_timeout: float = -1.0) -> None:
+        """Set what a group without members has committed."""
+        self._open_shell()
+        group_id, partitions = _group_request(requests)
+        offsets = tuple(
+            [
+                (
+                    _partition(value),
+                    groups.OffsetAndMetadata(value._offset, value._leader_epoch, value._metadata or ""),
+                )
+                for value in partitions or ()
+            ]
+        )
+        operation = self._ask(
+            groups.OffsetCommitRequest(group_id, -1, "", None, offsets),
+            ("coordinator", group_id),
+            request_timeout,
+        )
+        asked = {tp: to.offset for tp, to in offsets}
+
+        def outcome(response: groups.OffsetCommitResponse) -> list[Any]:
+            altered = [results.partition_key(tp, asked[tp], code) for tp, code in response.partitions]
+            return [results.group_offsets(group_id, altered)]
+
+        self._resolve(future, operation, outcome)
+
+    # --- Records and leaders ---------------------------------------------------------------------------------------
+
+    @c_arguments("OO|id", names=("topic_partitions", "future", "isolation_level_value", "request_timeout"))
+    def list_offsets(
+        self,
+        topic_partitions: list[TopicPartition],
+        future: Any,
+        isolation_level_value: int = 0,
+        request_timeout: float = -1.0,
+    ) -> None:
+        """Offsets of partitions by the specification (earliest, latest, a time) in their ``offset`` fields."""
+        self._open_shell()
+        if not isinstance(topic_partitions, list):
+            raise ValueError("topic_partitions must be a list")
+        wanted = [messages.PartitionListOffsets(_partition(value), value._offset) for value in topic_partitions]
+        request = messages.ListOffsetsRequest(wanted, isolation_level=isolation_level_value)
+        operation = self._ask(request, ("leaders",), request_timeout)
+        self._resolve(future, operation, results.listed_offsets)
+
+    @c_arguments("OO|dd")
+    def delete_records(
+        self,
+        topic_partition_offsets: list[TopicPartition],
+        future: Any,
+        request_timeout: float = -1.0,
+        operation_timeout: float = -1.0,
+    ) -> None:
+        """Delete what is before the given offsets."""
+        self._open_shell()
+        _require_partitions(topic_partition_offsets)
+        wanted = [
+            messages.PartitionDeleteRecords(_partition(value), value._offset) for value in topic_partition_offsets
+        ]
+        request = messages.DeleteRecordsRequest(wanted, _operation_ms(operation_timeout))
+        operation = self._ask(request, ("leaders",), request_timeout)
+
+        def outcome(response: messages.DeleteRecordsResponse) -> dict[TopicPartition, Any]:
+            deleted = layer_module("admin").DeletedRecords
+            return {
+                results.partition_key(part.tp, part.low_watermark, part.error): results.failure(part.error)
+                if part.error
+                else deleted(low_watermark=part.low_watermark)
+                for part in response.partitions
+            }
+
+        self._resolve(future, operation, outcome)
+
+    @c_arguments("OOO|dd")
+    def elect_leaders(
+        self,
+        election_type: int,
+        partitions: list[TopicPartition] | None,
+        future: Any,
+        request_timeout: float = -1.0,
+        operation_timeout: float = -1.0,
+    ) -> None:
+        """Elect preferred or unclean leaders, of all partitions if none are given."""
+        self._open_shell()
+        if partitions is not None and not isinstance(partitions, list):
+            raise ValueError("partitions must be None or a list")
+        wanted = None if partitions is None else tuple([_partition(value) for value in partitions])
+        request = admin.ElectLeadersRequest(int(election_type), wanted, _operation_ms(operation_timeout))
+        operation = self._ask(request, "controller", request_timeout)
+
+        def outcome(response: admin.ElectLeadersResponse) -> dict[TopicPartition, KafkaError | None]:
+            if response.error:
+                raise KafkaException(results.failure(response.error))
+            return {
+                results.partition_key(part.tp): results.failure(part.error, part.error_message)
+                for part in response.partitions
+            }
+
+        self._resolve(future, operation, outcome)
+
+    @c_arguments("|zd")
+    def list_groups(self, group: str | None = None, timeout: float = -1.0) -> list[Any]:
+        """The old way to list groups with their members; blocks."""
+        warnings.warn(
+            "list_groups() is deprecated, use list_consumer_groups() and describe_consumer_groups() instead.",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        self._require_open()
+        from kafkasim.confluent_kafka._groups import group_metadata
+
+        listing = self._ask(groups.ListGroupsRequest(), "brokers", timeout)
+        listed = self._finished(listing, "Failed to list groups: ").groups
+        names = [entry.group_id for entry in listed if group is None or entry.group_id == group]
+        found = []
+        for name in names:
+            operation = self._ask(groups.DescribeGroupsRequest((name,)), ("coordinator", name), timeout)
+            described = self._finished(operation, "Failed to list groups: ").groups[0]
+            broker = self._engine.metadata.brokers.get(self._engine.coordinator_of(name))
+            found.append(group_metadata(described, broker))
+        return found
+
+    # --- What is not modelled --------------------------------------------------------------------------------------
+
+    @c_arguments("OO|d")
+    def create_acls(self, acls: list[Any], future: Any, request_timeout: float = -1.0) -> None:
+        """Refused, as by a cluster without an authorizer."""
+        _require_filled_list(acls, "AclBinding")
+        self._open_shell()
+        error = KafkaError(int(ErrorCode.SECURITY_DISABLED), _NO_AUTHORIZER)
+        future.set_result([error for _ in acls])
+
+    @c_arguments("OO|d")
+    def describe_acls(self, acl_binding_filter: Any, future: Any, request_timeout: float = -1.0) -> None:
+        """Refused, as by a cluster without an authorizer."""
+        self._open_shell()
+        if not isinstance(acl_binding_filter, layer_module("admin").AclBindingFilter):
+            raise TypeError("Expected an AclBindingFilter object")
+        future.set_exception(KafkaException(KafkaError(int(ErrorCode.SECURITY_DISABLED), _NO_AUTHORIZER)))
+
+    @c_arguments("OO|d")
+    def delete_acls(self, acls: list[Any], future: Any, request_timeout: float = -1.0) -> None:
+        """Refused, as by a cluster without an authorizer."""
+        _require_filled_list(acls, "AclBindingFilter")
+        self._open_shell()
+        error = KafkaError(int(ErrorCode.SECURITY_DISABLED), _NO_AUTHORIZER)
+        future.set_result([error for _ in acls])
+
+    @c_arguments("OO|d")
+    def describe_user_scram_credentials(
+        self, users: list[str] | None, future: Any, request_timeout: float = -1.0
+    ) -> None:
+        """SCRAM credentials are not modelled."""
+        if users is not None and not isinstance(users, list):
+            raise ValueError("Expected non-empty list of string objects in 'users' parameter")
+        self._open_shell()
+        future.set_exception(_not_modelled("SCRAM credentials"))
+
+    @c_arguments("OO|d")
+    def alter_user_scram_credentials(self, alterations: list[Any], future: Any, request_timeout: float = -1.0) -> None:
+        """SCRAM credentials are not modelled."""
+        _require_filled_list(alterations, "Alteration")
+        self._open_shell()
+        future.set_exception(_not_modelled("SCRAM credentials"))
+
+
+# --- Futures -------------------------------------------------------------------------------------------------------
+
+
+def _when_done(operation: Operation, finish: Callable[[Operation], None]) -> None:
+    """Call ``finish`` when the operation is over, beside whoever else wants to know."""
+    if operation.done:
+        finish(operation)
+        return
+    others = operation.on_done
+
+    def both(done: Operation) -> None:
+        if others is not None:
+            others(done)
+        finish(done)
+
+    operation.on_done = both
+
+
+def _set_result(future: Any, make: Callable[[], Any]) -> None:
+    try:
+        result = make()
+    except Exception as exception:
+        future.set_exception(exception)
+    else:
+        future.set_result(result)
+
+
+def _not_modelled(what: str) -> KafkaException:
+    text = f"kafkasim does not model {what}, see docs/fidelity.md"
+    return KafkaException(KafkaError(int(ErrorCode._NOT_IMPLEMENTED), text))
+
+
+# --- Arguments -----------------------------------------------------------------------------------------------------
+
+
+def _operation_ms(seconds: float) -> int:
+    milliseconds = timeout_ms(seconds)
+    return _OPERATION_TIMEOUT_MS if milliseconds < 0 else milliseconds
+
+
+def _require_filled_list(value: Any, name: str) -> None:
+    if not isinstance(value, list) or not value:
+        raise ValueError(f"Expected non-empty list of {name} objects")
+
+
+def _require_bool(value: Any, name: str) -> None:
+    if not isinstance(value, bool):
+        raise TypeError(f"Expected {name} to be bool type, not {type(value).__name__}")
+
+
+def _require_partitions(partitions: Any) -> None:
+    if not isinstance(partitions, list):
+        raise TypeError("requires list of TopicPartition")
+    for value in partitions:
+        _partition(value)
+
+
+def _partition(value: Any) -> Partition:
+    if type(value) is not TopicPartition:
+        raise TypeError("expected cimpl.TopicPartition")
+    return Partition(value._topic, value._partition)
+
+
+def _topic_spec(topic: Any) -> admin.NewTopicSpec:
+    if not isinstance(topic, NewTopic):
+        raise ValueError("Expected list of NewTopic objects")
+    for name, value, most in (
+        ("num_partitions", topic.num_partitions, _MAX_PARTITIONS),
+        ("replication_factor", topic.replication_factor, _MAX_REPLICATION),
+    ):
+        if not -1 <= value <= most:
+            raise ValueError(f"Invalid NewTopic({topic.topic}): {name} out of expected range -1..{most}")
+    assignments: tuple[tuple[int, tuple[int, ...]], ...] = ()
+    if topic.replica_assignment:
+        if topic.replication_factor != -1:
+            raise ValueError("replication_factor and replica_assignment are mutually exclusive")
+        count = topic.num_partitions
+        if count == -1 and isinstance(topic.replica_assignment, list):
+            count = len(topic.replica_assignment)
+        checked = _replica_lists(topic.replica_assignment, count, count, "num_partitions")
+        assignments = tuple(enumerate(checked))
+    configs = tuple([(str(key), str(value)) for key, value in (topic.config or {}).items()])
+    # With an assignment the counts must be left to it.
+    count = -1 if assignments else topic.num_partitions
+    return admin.NewTopicSpec(topic.topic, count, topic.replication_factor, assignments, configs)
+
+
+def _replica_lists(given: Any, least: int, most: int, what: str) -> tuple[tuple[int, ...], ...]:
+    good = isinstance(given, list) and least <= len(given) <= most
+    if not good or not all(
+        isinstance(replicas, list) and all(isinstance(replica, int) for replica in replicas) for replicas in given
+    ):
+        raise ValueError(f"replica_assignment must be a list of int lists with an outer size of {what}")
+    return tuple([tuple(replicas) for replicas in given])
+
+
+def _partitions_spec(new: Any) -> admin.NewPartitionsSpec:
+    if not isinstance(new, NewPartitions):
+        raise ValueError("Expected list of NewPartitions objects")
+    if not 1 <= new.new_total_count <= _MAX_PARTITIONS:
+        raise ValueError(
+            f"Invalid NewPartitions({new.topic}): new_total_cnt out of expected range 1..{_MAX_PARTITIONS}"
+        )
+    assignments = None
+    if new.replica_assignment:
+        what = "new_total_count - existing partition count"
+        assignments = _replica_lists(new.replica_assignment, 1, new.new_total_count, what)
+    return admin.NewPartitionsSpec(new.topic, new.new_total_count, assignments)
+
+
+def _config_resource(resource: Any) -> admin.ConfigResource:
+    if not isinstance(resource, layer_module("admin").ConfigResource):
+        raise ValueError("Expected list of ConfigResource objects")
+    return admin.ConfigResource(int(resource.restype_int), str(resource.name))
+
+
+def _replacing(resource: Any) -> admin.ConfigAlteration:
+    target = _config_resource(resource)
+    changes = [(str(key), admin.SET_OPERATION, str(value)) for key, value in resource.set_config_dict.items()]
+    return admin.ConfigAlteration(target, tuple(changes))
+
+
+def _incremental(resource: Any) -> admin.ConfigAlteration:
+    target = _config_resource(resource)
+    entries = resource.incremental_configs
+    if not isinstance(entries, list):
+        raise TypeError(f"Expected .incremental_configs to be list type, not {type(entries).__name__}")
+    if not entries:
+        raise ValueError("expected non-empty list of ConfigEntry to alter incrementally in incremental_configs field")
+    changes = []
+    for index, entry in enumerate(entries):
+        if not isinstance(entry, layer_module("admin").ConfigEntry):
+            raise TypeError(f"expected ConfigEntry type in incremental_configs field, index {index}")
+        operation = int(entry.incremental_operation.value)
+        value = None if operation == admin.DELETE_OPERATION else str(entry.value)
+        changes.append((entry.name, operation, value))
+    return admin.ConfigAlteration(target, tuple(changes))
+
+
+def _config_target(resources: tuple[admin.ConfigResource, ...], broker: int, otherwise: str) -> Any:
+    """Configs of a broker are asked of that broker, and of one at a time; all others of any."""
+    brokers = [resource.name for resource in resources if resource.resource_type == RESOURCE_BROKER]
+    if len(brokers) > 1:
+        text = "Only one ConfigResource of type BROKER is allowed per call"
+        raise KafkaException(KafkaError(int(ErrorCode._CONFLICT), text))
+    if brokers and brokers[0]:
+        if not brokers[0].isdigit():
+            _refuse_broker_name(brokers[0])
+        return ("broker", int(brokers[0]))
+    return otherwise if broker < 0 else ("broker", broker)
+
+
+def _refuse_broker_name(name: str) -> NoReturn:
+    text = f'Expected an int32 broker_id for ConfigResource(type=BROKER, name="{name}")'
+    raise KafkaException(KafkaError(int(ErrorCode._INVALID_ARG), text))
+
+
+def _filter(values: Any, what: str, described: str, names: dict[int, str]) -> tuple[str, ...]:
+    if values is None:
+        return ()
+    if not isinstance(values, list):
+        raise ValueError(f"{what} must of type list")
+    if not all(isinstance(value, int) for value in values):
+        raise ValueError(f"Element of {what} must be valid {described}")
+    return tuple([names[value] for value in values if value in names])
+
+
+def _listed(response: Any) -> Any:
+    errors = [results.failure(response.error)] if response.error else []
+    return results.listed_groups(response.groups, errors)
+
+
+def _group_request(request: Any) -> tuple[str, list[TopicPartition] | None]:
+    """The single ConsumerGroupTopicPartitions of a request."""
+    if not isinstance(request, list) or len(request) != 1:
+        raise ValueError("Currently we support only 1 consumer groups request")
+    single = request[0]
+    if not isinstance(single, layer_module("_model").ConsumerGroupTopicPartitions):
+        raise ImportError("Each group request should be of ConsumerGroupTopicPartitions type")
+    if single.group_id is None:
+        raise ValueError("Group name is mandatory for list consumer offset operation")
+    return single.group_id, single.topic_partitions
+
+
+def _fetched_offset(tp: Partition, committed: groups.OffsetAndMetadata, code: ErrorCode) -> TopicPartition:
+    return TopicPartition._made(
+        tp[0],
+        tp[1],
+        _BAD_OFFSET if committed.offset < 0 else committed.offset,
+        results.failure(code),
+        committed.metadata or None,
+        committed.leader_epoch,
+    )
+
+
+_AdminClientImpl.__module__ = "cimpl"

@@ -1,0 +1,527 @@
+"""Consumer: thin over the consumer engine.
+
+Mirrors:  cimpl.Consumer (Consumer.c).
+Rule 1:   rebalance and commit callbacks run in poll(), consume(), close() of the calling task, in the order of the queue.
+Rule 2:   a rebalance that the application's callback did not answer is answered here, in the way of the group's protocol.
+Rule 3:   poll() raises what a callback raised at once; consume() first goes on until its number or its time is reached, and
+          then raises and drops what it had, as the real client does.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from kafkasim.confluent_kafka._arguments import c_arguments, real
+from kafkasim.confluent_kafka._config import CONSUMER
+from kafkasim.confluent_kafka._constants import OFFSET_INVALID
+from kafkasim.confluent_kafka._handle import FOREVER_US, ClientHandle, timeout_us
+from kafkasim.confluent_kafka.errors import KafkaError, error_or_none, error_text, throw
+from kafkasim.confluent_kafka.message import BatchMessage, BatchSource, Message, messages_of
+from kafkasim.confluent_kafka.values import TopicPartition
+from kafkasim.core.client.items import CommitDone, ConsumerError, Rebalance, Slice
+from kafkasim.core.model.errors import ErrorCode
+from kafkasim.core.model.group_messages import OffsetAndMetadata
+from kafkasim.core.model.ids import TopicPartition as Partition
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from kafkasim.confluent_kafka._shell import ClientShell
+    from kafkasim.core.client.items import AppItem
+
+    RebalanceCallback = Callable[["Consumer", list[TopicPartition]], Any]
+
+Self = TypeVar("Self", bound="Consumer")
+
+CONSUMER_CLOSED = "Consumer closed"
+_MOST_MESSAGES = 1_000_000
+
+
+class _NoCallback:
+    """Stands for a callback that was not given; None in its place is refused, as by the real client."""
+
+    def __repr__(self) -> str:
+        return "None"
+
+    def __call__(self, *args: Any) -> None:
+        raise AssertionError
+
+
+_NO_CALLBACK: Any = _NoCallback()
+
+
+class Consumer(ClientHandle):
+    """High-level consumer, alone (``assign``) or as a member of a group (``subscribe``)."""
+
+    __slots__ = ("_is_answered", "_kept", "_on_assign", "_on_lost", "_on_revoke", "_source")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        if getattr(self, "_shell", None) is not None:
+            raise RuntimeError("Consumer already initialized")
+        self._shell = None
+        self._on_assign: RebalanceCallback | None = None
+        self._on_revoke: RebalanceCallback | None = None
+        self._on_lost: RebalanceCallback | None = None
+        self._is_answered = False
+        self._source: BatchSource | None = None
+        #: What was taken behind an item whose callback raised.
+        self._kept: list[AppItem] = []
+        self._open(CONSUMER, args, kwargs)
+
+    def _open_shell(self) -> ClientShell:
+        return self._require_open(CONSUMER_CLOSED)
+
+    def _require(self, error: ErrorCode, what: str) -> None:
+        if error:
+            throw(error, f"{what}: {error_text(error)}")
+
+    # --- Subscription and assignment ---------------------------------------------------------------------------------
+
+    @c_arguments("O|OOO")
+    def subscribe(
+        self,
+        topics: list[str],
+        on_assign: RebalanceCallback | None = _NO_CALLBACK,
+        on_revoke: RebalanceCallback | None = _NO_CALLBACK,
+        on_lost: RebalanceCallback | None = _NO_CALLBACK,
+    ) -> None:
+        """Join the group with these topics; a name that starts with ``^`` is a regular expression."""
+        shell = self._open_shell()
+        if not isinstance(topics, list):
+            raise TypeError("expected list of topic unicode strings")
+        for name, callback in (("on_assign", on_assign), ("on_revoke", on_revoke), ("on_lost", on_lost)):
+            if not callable(callback):
+                raise TypeError(f"{name} expects a callable")
+        names = [str(topic) for topic in topics]
+        self._require(shell.call(self._engine.subscribe, names), "Failed to set subscription")
+        self._on_assign, self._on_revoke, self._on_lost = (
+            None if callback is _NO_CALLBACK else callback for callback in (on_assign, on_revoke, on_lost)
+        )
+
+    def unsubscribe(self) -> None:
+        """Leave the group."""
+        shell = self._open_shell()
+        self._require(shell.call(self._engine.unsubscribe) or ErrorCode.NONE, "Failed to remove subscription")
+
+    def assign(self, partitions: list[TopicPartition]) -> None:
+        """Consume exactly these partitions, from the offsets that they name."""
+        shell = self._open_shell()
+        wanted = _starts(partitions)
+        self._is_answered = True
+        self._require(shell.call(self._engine.assign, wanted), "Failed to set assignment")
+
+    def unassign(self) -> None:
+        """Consume nothing any more."""
+        shell = self._open_shell()
+        self._is_answered = True
+        self._require(shell.call(self._engine.unassign), "Failed to remove assignment")
+
+    def incremental_assign(self, partitions: list[TopicPartition]) -> None:
+        """Consume these partitions too."""
+        shell = self._open_shell()
+        wanted = _starts(partitions)
+        self._is_answered = True
+        assigned = [tp for tp, *_ in self._engine.assignment()]
+        for tp, *_ in wanted:
+            if tp in assigned:
+                throw(
+                    ErrorCode._CONFLICT,
+                    f"{tp[0]} [{tp[1]}] is already part of the current assignment",
+                )
+        self._require(shell.call(self._engine.incremental_assign, wanted), "Failed to add to assignment")
+
+    def incremental_unassign(self, partitions: list[TopicPartition]) -> None:
+        """Consume these partitions no more."""
+        shell = self._open_shell()
+        unwanted = _partitions(partitions)
+        self._is_answered = True
+        assigned = [tp for tp, *_ in self._engine.assignment()]
+        for tp in unwanted:
+            if tp not in assigned:
+                throw(
+                    ErrorCode._INVALID_ARG,
+                    f"{tp[0]} [{tp[1]}] can't be unassigned since it is not in the current assignment",
+                )
+        self._require(shell.call(self._engine.incremental_unassign, unwanted), "Failed to remove from assignment")
+
+    def assignment(self, *_ignored: Any, **_ignored_too: Any) -> list[TopicPartition]:
+        """What is consumed now."""
+        self._open_shell()
+        return [
+            TopicPartition._made(tp[0], tp[1], offset, leader_epoch=epoch[0] if epoch else -1)
+            for tp, offset, *epoch in self._engine.assignment()
+        ]
+
+    # --- Consuming -------------------------------------------------------------------------------------------------
+
+    def poll(self, timeout: float = -1.0) -> Message | None:
+        """The next message or error, waiting up to ``timeout`` seconds; callbacks are served on the way."""
+        if type(timeout) is not float:
+            timeout = real(timeout)
+        shell = self._shell
+        if shell is None:
+            raise RuntimeError(CONSUMER_CLOSED)
+        take = self._engine.take
+        deadline_us = -1
+        while True:
+            if self._kept:
+                items, self._kept = self._kept, []
+            else:
+                items = shell.call(take, 1)
+            for index, item in enumerate(items):
+                if type(item) is Slice:
+                    return BatchMessage(self._source_of(item), item.start)
+                if type(item) is ConsumerError:
+                    return _error_message(item)
+                try:
+                    self._serve_item(item)
+                except BaseException:
+                    self._kept = items[index + 1 :]
+                    raise
+            if self._gather_events():
+                self._serve_event(self._events.popleft())
+                continue
+            if self._engine.has_items():
+                continue
+            if deadline_us < 0:
+                limit_us = timeout_us(timeout)
+                deadline_us = shell.now_us + limit_us
+            remaining_us = deadline_us - shell.now_us
+            if remaining_us <= 0 or not shell.wait(self._has_work, remaining_us):
+                shell.fruitless()
+                return None
+
+    @c_arguments("|Id")
+    def consume(self, num_messages: int = 1, timeout: float = -1.0) -> list[Message]:
+        """Up to ``num_messages`` messages and errors, all that come within ``timeout`` seconds."""
+        shell = self._open_shell()
+        if num_messages > _MOST_MESSAGES:
+            raise ValueError("num_messages must be between 0 and 1000000 (1M)")
+        messages: list[Message] = []
+        failure: BaseException | None = None
+        take = self._engine.take
+        deadline_us = -1
+        while len(messages) < num_messages:
+            if self._kept:
+                items, self._kept = self._kept, []
+            else:
+                items = shell.call(take, num_messages - len(messages))
+            for item in items:
+                if type(item) is Slice:
+                    messages += messages_of(self._source_of(item), range(item.start, item.stop))
+                elif type(item) is ConsumerError:
+                    messages.append(_error_message(item))
+                else:
+                    failure = self._attempt(self._serve_item, item) or failure
+            while self._gather_events():
+                failure = self._attempt(self._serve_event, self._events.popleft()) or failure
+            if len(messages) >= num_messages or self._engine.has_items():
+                continue
+            if deadline_us < 0:
+                deadline_us = shell.now_us + timeout_us(timeout)
+            remaining_us = deadline_us - shell.now_us
+            if remaining_us <= 0 or not shell.wait(self._has_work, remaining_us):
+                break
+        if failure is not None:
+            raise failure
+        if not messages:
+            shell.fruitless()
+        return messages
+
+    def _attempt(self, serve: Callable[[Any], Any], item: Any) -> BaseException | None:
+        """Run callbacks; what one of them raised."""
+        try:
+            serve(item)
+        except Exception as exception:
+            return exception
+        return None
+
+    def _has_work(self) -> bool:
+        return bool(self._engine.has_items()) or self._gather_events()
+
+    def _source_of(self, item: Slice) -> BatchSource:
+        """The source of a batch's messages; polled one by one, they share it."""
+        source = self._source
+        if source is None or source.batch is not item.batch or source.partition != item.tp[1]:
+            source = self._source = BatchSource(item.tp[0], item.tp[1], item.batch)
+        return source
+
+    # --- Callbacks -------------------------------------------------------------------------------------------------
+
+    def _serve_item(self, item: AppItem) -> None:
+        if type(item) is CommitDone:
+            callback = self._settings.on_commit
+            if callback is not None:
+                callback(error_or_none(item.error), [_committed(*entry) for entry in item.offsets])
+        else:
+            assert isinstance(item, Rebalance)
+            self._serve_rebalance(item)
+
+    def _serve_rebalance(self, item: Rebalance) -> None:
+        if item.kind == "assign":
+            callback = self._on_assign
+        elif item.kind == "lost" and self._on_lost is not None:
+            callback = self._on_lost
+        else:
+            callback = self._on_revoke
+        self._is_answered = False
+        try:
+            if callback is not None:
+                callback(self, [TopicPartition._made(tp[0], tp[1]) for tp in item.partitions])
+        finally:
+            # After a close() in the callback there is nothing left to answer.
+            if not self._is_answered and self._shell is not None:
+                self._answer(item)
+
+    def _answer(self, item: Rebalance) -> None:
+        """What the binding does for an application that left it to the binding."""
+        call = self._open_shell().call
+        starts = [(Partition(*tp), OFFSET_INVALID) for tp in item.partitions]
+        if item.protocol.upper() == "COOPERATIVE":
+            if item.kind == "assign":
+                call(self._engine.incremental_assign, starts)
+            else:
+                call(self._engine.incremental_unassign, [tp for tp, _ in starts])
+        elif item.kind == "assign":
+            call(self._engine.assign, starts)
+        else:
+            call(self._engine.unassign)
+
+    # --- Offsets ---------------------------------------------------------------------------------------------------
+
+    @c_arguments("|OOOO", names=("message", "offsets", "async", "asynchronous"))
+    def commit(
+        self,
+        message: Message | None = None,
+        offsets: list[TopicPartition] | None = None,
+        async_: Any = True,
+        asynchronous: Any = None,
+    ) -> list[TopicPartition] | None:
+        """Commit a message's offset + 1, given offsets, or what was stored; waits for the outcome if not asynchronous."""
+        shell = self._open_shell()
+        wanted = _offsets_to_commit(message, offsets, "commit")
+        if async_ if asynchronous is None else asynchronous:
+            shell.call(self._engine.commit, wanted, True)
+            return None
+        operation = shell.call(self._engine.commit, wanted, False)
+        return [_committed(*entry) for entry in self._finished(operation, "Commit failed: ")]
+
+    @c_arguments("|OO")
+    def store_offsets(self, message: Message | None = None, offsets: list[TopicPartition] | None = None) -> None:
+        """Note offsets for the next automatic or argumentless commit."""
+        shell = self._open_shell()
+        wanted = _offsets_to_commit(message, offsets, "store")
+        if wanted is None:
+            raise ValueError("expected either message or offsets")
+        if self._engine.config["enable.auto.offset.store"]:
+            throw(ErrorCode._INVALID_ARG, f"StoreOffsets failed: {error_text(ErrorCode._INVALID_ARG)}")
+        entries = [(tp, to.offset, to.leader_epoch, to.metadata) for tp, to in wanted]
+        results = shell.call(_without_time(self._engine.store_offsets), entries)
+        errors = [error for _, error in results]
+        if errors and all(errors):
+            throw(errors[0], f"StoreOffsets failed: {error_text(errors[0])}")
+
+    @c_arguments("O|d")
+    def committed(self, partitions: list[TopicPartition], timeout: float = -1.0) -> list[TopicPartition]:
+        """What the group has committed for these partitions."""
+        shell = self._open_shell()
+        wanted = _partitions(partitions)
+        operation = shell.call(self._engine.committed, wanted, timeout_us(timeout))
+        return [_committed(*entry) for entry in self._finished(operation, "Failed to get committed offsets: ")]
+
+    @c_arguments("O")
+    def position(self, partitions: list[TopicPartition]) -> list[TopicPartition]:
+        """Offset after the last message that the application was given, of each partition."""
+        self._open_shell()
+        return [TopicPartition._made(tp[0], tp[1], self._engine.position(tp)) for tp in _partitions(partitions)]
+
+    @c_arguments("O")
+    def seek(self, partition: TopicPartition) -> None:
+        """Go on from another offset of an assigned partition."""
+        shell = self._open_shell()
+        _require_partition(partition)
+        error = shell.call(self._engine.seek, _partition(partition), partition.offset)
+        self._require(error, f"Failed to seek to offset {partition.offset}")
+
+    @c_arguments("O")
+    def pause(self, partitions: list[TopicPartition]) -> None:
+        """Deliver nothing of these partitions until they are resumed."""
+        shell = self._open_shell()
+        shell.call(_without_time(self._engine.pause), _partitions(partitions))
+
+    @c_arguments("O")
+    def resume(self, partitions: list[TopicPartition]) -> None:
+        """Go on with paused partitions."""
+        shell = self._open_shell()
+        shell.call(_without_time(self._engine.resume), _partitions(partitions))
+
+    @c_arguments("O|db")
+    def get_watermark_offsets(
+        self, partition: TopicPartition, timeout: float = -1.0, cached: bool = False
+    ) -> tuple[int, int]:
+        """(low, high) offset of a partition, asked of its leader or as last seen."""
+        shell = self._open_shell()
+        _require_partition(partition)
+        tp = _partition(partition)
+        if cached:
+            low, high = self._engine.cached_watermark_offsets(tp)
+            return low, high
+        operation = shell.call(self._engine.query_watermark_offsets, tp, timeout_us(timeout))
+        low, high = self._finished(operation, "Failed to get watermark offsets: ")
+        return low, high
+
+    @c_arguments("O|d")
+    def offsets_for_times(self, partitions: list[TopicPartition], timeout: float = -1.0) -> list[TopicPartition]:
+        """For each partition the first offset at or after the time (ms) in its ``offset`` field."""
+        shell = self._open_shell()
+        asked = [(tp, offset) for tp, offset, *_ in _starts(partitions)]
+        if not asked:
+            throw(ErrorCode._INVALID_ARG, f"Failed to get offsets: {error_text(ErrorCode._INVALID_ARG)}")
+        operation = shell.call(self._engine.offsets_for_times, asked, timeout_us(timeout))
+        return [
+            TopicPartition._made(tp[0], tp[1], offset, error_or_none(error[0] if error else 0))
+            for tp, offset, *error in self._finished(operation, "Failed to get offsets: ")
+        ]
+
+    # --- The group -------------------------------------------------------------------------------------------------
+
+    def memberid(self) -> str | None:
+        """This member's id in the group, once it has one."""
+        self._open_shell()
+        return self._engine.member_id or None
+
+    def consumer_group_metadata(self) -> bytes:
+        """This member's place in the group, opaque, for a transactional producer."""
+        self._open_shell()
+        engine = self._engine
+        group_id = str(engine.config["group.id"]).encode()
+        member_id = (engine.member_id or "").encode()
+        written = b"CGMDv2:" + struct.pack("<i", engine.generation_id) + group_id + b"\0" + member_id + b"\0"
+        if engine.group_instance_id:
+            return written + b"\0" + str(engine.group_instance_id).encode() + b"\0"
+        return written + b"\1"
+
+    # --- Ending ----------------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Revoke, commit, leave the group and end."""
+        shell = self._shell
+        if shell is None:
+            return
+        failure: BaseException | None = None
+        operation = shell.call(self._engine.close_begin)
+        while not operation.done:
+            for item in shell.call(self._engine.take, _MOST_MESSAGES):
+                if type(item) in (Rebalance, CommitDone):
+                    failure = self._attempt(self._serve_item, item) or failure
+            while self._gather_events():
+                failure = self._attempt(self._serve_event, self._events.popleft()) or failure
+            if operation.done or self._engine.has_items():
+                continue
+            shell.wait(lambda: operation.done or self._has_work(), FOREVER_US)
+        self._shell = None
+        shell.call(self._engine.close)
+        shell.close()
+        if failure is not None:
+            raise failure
+
+    def __enter__(self: Self) -> Self:
+        return self
+
+    def __exit__(self, *exc: Any) -> None:
+        if len(exc) != 3:
+            raise TypeError(f"__exit__ expected 3 arguments, got {len(exc)}")
+        self.close()
+
+
+# --- Conversions ---------------------------------------------------------------------------------------------------
+
+
+def _require_partition(value: Any) -> None:
+    if type(value) is not TopicPartition:
+        raise TypeError("expected cimpl.TopicPartition")
+
+
+def _partition(value: TopicPartition) -> Partition:
+    return Partition(value._topic, value._partition)
+
+
+def _require_list(partitions: Any) -> None:
+    if not isinstance(partitions, list):
+        raise TypeError("requires list of TopicPartition")
+    for value in partitions:
+        _require_partition(value)
+
+
+def _partitions(partitions: Any) -> list[Partition]:
+    _require_list(partitions)
+    return [Partition(value._topic, value._partition) for value in partitions]
+
+
+def _starts(partitions: Any) -> list[tuple[Partition, int]]:
+    _require_list(partitions)
+    return [(Partition(value._topic, value._partition), value._offset) for value in partitions]
+
+
+def _offsets_to_commit(message: Any, offsets: Any, verb: str) -> list[tuple[Partition, OffsetAndMetadata]] | None:
+    """What commit() and store_offsets() were asked for; None if for nothing in particular."""
+    if message is not None and offsets is not None:
+        raise ValueError("message and offsets are mutually exclusive")
+    if offsets is not None:
+        _require_list(offsets)
+        return [
+            (_partition(value), OffsetAndMetadata(value._offset, value._leader_epoch, value._metadata or ""))
+            for value in offsets
+        ]
+    if message is None:
+        return None
+    if not isinstance(message, Message):
+        raise TypeError("expected confluent_kafka.cimpl.Message")
+    error = message.error()
+    if error is not None:
+        throw(ErrorCode._INVALID_ARG, f"Cannot {verb} offsets for message with error: '{error.str()}'")
+    topic, partition, offset, epoch = (
+        message.topic(),
+        message.partition(),
+        message.offset(),
+        message.leader_epoch(),
+    )
+    if topic is None or partition is None or offset is None:
+        throw(ErrorCode._INVALID_ARG, f"Cannot {verb} offsets for a message without topic and offset")
+    return [(Partition(topic, partition), OffsetAndMetadata(offset + 1, -1 if epoch is None else epoch))]
+
+
+def _committed(tp: Partition, offset: OffsetAndMetadata | int, error: ErrorCode) -> TopicPartition:
+    """One partition of a commit's outcome, or of what is committed: no offset is -1001 here, -1 on the wire."""
+    if isinstance(offset, int):
+        return TopicPartition._made(tp[0], tp[1], OFFSET_INVALID if offset < 0 else offset, error_or_none(error))
+    return TopicPartition._made(
+        tp[0],
+        tp[1],
+        OFFSET_INVALID if offset.offset < 0 else offset.offset,
+        error_or_none(error),
+        offset.metadata or None,
+        offset.leader_epoch,
+    )
+
+
+def _error_message(item: ConsumerError) -> Message:
+    """An error or event in the place of a message; its value is the error's text."""
+    text = item.text or error_text(item.code)
+    return Message(
+        None if item.tp is None else item.tp[0],
+        -1 if item.tp is None else item.tp[1],
+        item.offset,
+        value=text.encode(),
+        error=KafkaError(int(item.code), text),
+        timestamp=(0, -1),
+    )
+
+
+def _without_time(function: Callable[..., Any]) -> Callable[..., Any]:
+    """An engine's call that takes no time, for a shell that passes it to all."""
+    return lambda *args: function(*args[:-1])
+
+
+Consumer.__module__ = "cimpl"
