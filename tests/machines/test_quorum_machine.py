@@ -1,7 +1,7 @@
 """Rule machine: quorums of three and five voters under any mix of crashes, cuts, losses, delays and appends.
 
-The network audits after every event that epochs never fall, an epoch has one leader, committed batches never change and a
-majority holds them; at the end everything is healed and a leader, and agreement, must come back.
+The network audits after every event that epochs never fall, an epoch has one leader, committed batches never change and
+a majority holds them; at the end everything is healed and a leader, and agreement, must come back.
 """
 
 from __future__ import annotations

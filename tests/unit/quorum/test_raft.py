@@ -172,6 +172,16 @@ def test_a_leader_keeps_its_epoch_as_long_as_one_of_two_followers_fetches() -> N
     assert leader_of(network).epoch == 1
 
 
+def test_one_follower_of_four_is_not_enough() -> None:
+    """Of five voters a leader with a single follower is a minority, and resigns although that one fetches."""
+    network = settled((1, 2, 3, 4, 5))
+    for voter in (3, 4, 5):
+        network.crash(voter)
+    network.run_for(3200)
+    assert network.leader() is None
+    assert network.replica(2).high_watermark == 1
+
+
 def test_a_resigning_leader_hands_over_within_milliseconds() -> None:
     """EndQuorumEpoch names the successors; the first one stands at once and the resigned leader grants its pre-vote."""
     network = settled()
