@@ -117,6 +117,9 @@ class Host:
         self.tasks: list[Task] = []
         self.on_kill: list[Callable[[], None]] = []
         """Run once when the host is killed: sockets are closed here."""
+        self.on_pause: list[Callable[[], None]] = []
+        self.on_resume: list[Callable[[], None]] = []
+        """Run when the host stands still and goes on: what runs beside its tasks (a client's own threads) does too."""
 
     def __repr__(self) -> str:
         return f"<Host {self.name!r}>"
@@ -132,7 +135,7 @@ class Host:
                 own = task
             else:
                 task.kill()
-        for hook in self.on_kill:
+        for hook in list(self.on_kill):
             hook()
         if own is not None:
             own.kill()
@@ -145,12 +148,16 @@ class Host:
     def pause(self) -> None:
         """SIGSTOP, or a long garbage collection: wake-ups are held until the host resumes."""
         self.paused = True
+        for hook in list(self.on_pause):
+            hook()
         for task in self.tasks:
             task.note_pause()
 
     def resume(self) -> None:
         """SIGCONT: what was held runs now, in the order of the tasks."""
         self.paused = False
+        for hook in list(self.on_resume):
+            hook()
         for task in list(self.tasks):
             task.release()
 

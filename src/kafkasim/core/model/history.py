@@ -1,0 +1,101 @@
+"""What clients did and saw, as checkers read it: the one event stream of a run.
+
+Rule 1:   events are in the order in which they happened; ``at_us`` is virtual time (or, from a real cluster, wall time).
+Rule 2:   records are named by batch and index, never copied: ``[start, stop)`` of ``batch.columns``. Where a whole batch is not
+          known (a history recorded around a real client), a batch of one record stands for it.
+Rule 3:   a time-out says nothing about the log: an ``Acked`` with ``_MSG_TIMED_OUT`` may or may not be in it.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+from kafkasim.core.model.errors import ErrorCode
+from kafkasim.core.model.ids import TopicPartition
+from kafkasim.core.model.message import message
+from kafkasim.core.model.records import RecordBatch
+
+
+@message
+class Acked:
+    """Delivery reports that an application's producer was given. ``acks`` is the producer's setting."""
+
+    at_us: int
+    client: str
+    tp: TopicPartition
+    batch: RecordBatch
+    start: int
+    stop: int
+    error: ErrorCode
+    base_offset: int
+    acks: int
+    idempotent: bool
+
+
+@message
+class Delivered:
+    """Records that a consumer's poll or consume returned."""
+
+    at_us: int
+    client: str
+    group: str
+    tp: TopicPartition
+    batch: RecordBatch
+    start: int
+    stop: int
+
+
+@message
+class Assigned:
+    """The application's consumer took over partitions; ``offsets`` where each starts (negative: to be looked up)."""
+
+    at_us: int
+    client: str
+    group: str
+    partitions: tuple[TopicPartition, ...]
+
+
+@message
+class Revoked:
+    """``lost`` is True when the group had already given the partitions away."""
+
+    at_us: int
+    client: str
+    group: str
+    partitions: tuple[TopicPartition, ...]
+    lost: bool
+
+
+@message
+class Sought:
+    """The application moved a position itself."""
+
+    at_us: int
+    client: str
+    group: str
+    tp: TopicPartition
+    offset: int
+
+
+@message
+class Committed:
+    """The end of a commit: (partition, offset, error)."""
+
+    at_us: int
+    client: str
+    group: str
+    offsets: tuple[tuple[TopicPartition, int, ErrorCode], ...]
+
+
+@message
+class Happened:
+    """Something of the cluster's own: a broker crashed, a leader was elected, an ISR shrank."""
+
+    at_us: int
+    node: int
+    kind: str
+    subject: object
+    fields: tuple[tuple[str, object], ...] = ()
+
+
+HistoryEvent: TypeAlias = "Acked | Delivered | Assigned | Revoked | Sought | Committed | Happened"

@@ -1,0 +1,135 @@
+"""A world: one kernel, one source of choice, one network, and the clients that live in it. A cluster adds the servers.
+
+Rule 1:   everything that happens in a world is decided by its seed and by what user code does.
+Rule 2:   a client node gets its number in order of creation; numbers are never used again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from kafkasim.core.client.admin import AdminEngine
+from kafkasim.core.client.consumer import ConsumerEngine
+from kafkasim.core.client.producer import ProducerEngine
+from kafkasim.core.model.client_config import ClientConfig
+from kafkasim.core.model.effects import Note
+from kafkasim.core.model.ids import FIRST_CLIENT_NODE, NO_NODE
+from kafkasim.sim.choices import Choices, Tape
+from kafkasim.sim.clock import EPOCH_US, VirtualClock
+from kafkasim.sim.drive import ClientShell
+from kafkasim.sim.kernel import Kernel
+from kafkasim.sim.network import Link, Network
+from kafkasim.sim.recorder import History, RecordedConsumer, RecordedProducer
+from kafkasim.sim.tasks import Host, Scheduler
+from kafkasim.sim.trace import Trace
+
+
+class World:
+    """Virtual time, chance and a network, without any broker."""
+
+    def __init__(
+        self,
+        *,
+        seed: int = 0,
+        tape: Tape | None = None,
+        record: bool = False,
+        link: Link | None = None,
+        history: bool = True,
+        keep_trace: int = 0,
+    ) -> None:
+        self.seed = seed
+        self.kernel = Kernel()
+        self.choices = Choices(seed, tape, record=record)
+        self.trace = Trace(keep=keep_trace)
+        self.fabric = Network(self.kernel, self.choices, self.trace, link=link)
+        self.scheduler = Scheduler(self.kernel, seed=seed)
+        self.clock = VirtualClock(self.scheduler, self.choices)
+        self.history = History()
+        self.clients: list[ClientShell] = []
+        self._records_history = history
+        self._next_client = FIRST_CLIENT_NODE
+        self._client_counts: dict[str, int] = {}
+
+    @property
+    def now_us(self) -> int:
+        return self.kernel.now_us
+
+    def resolve(self, bootstrap_servers: str) -> tuple[int, ...]:
+        """The nodes that ``bootstrap.servers`` reaches, NO_NODE for each address that reaches nothing."""
+        return tuple(NO_NODE for address in bootstrap_servers.split(",") if address.strip())
+
+    def any_bootstrap(self) -> int:
+        """A node that foreign addresses lead to while this world is installed."""
+        return NO_NODE
+
+    def open_client(
+        self,
+        kind: str,
+        config: ClientConfig,
+        *,
+        name: str | None = None,
+        host: Host | None = None,
+        bootstrap: tuple[int, ...] | None = None,
+    ) -> ClientShell:
+        """A new client: ``kind`` "producer", "consumer" or "admin". It belongs to ``host``, by default the running task's."""
+        node_id = self._next_client
+        self._next_client += 1
+        if bootstrap is None:
+            bootstrap = self.resolve(config.text("bootstrap.servers"))
+        task = self.scheduler.current()
+        if host is None and task is not None:
+            host = task.host
+        if name is None:
+            name = self._client_name(kind, config, host)
+        engine = self._engine(kind, name, (node_id, config, bootstrap, self.choices.draw, EPOCH_US))
+        shell = ClientShell(
+            engine, name, self.kernel, self.fabric, self.scheduler, self._on_note, host, self._on_client_closed
+        )
+        self.clients.append(shell)
+        shell.start()
+        return shell
+
+    def _client_name(self, kind: str, config: ClientConfig, host: Host | None) -> str:
+        """``<client.id>#<kind>-<n>`` as librdkafka names its instances."""
+        count = self._client_counts.get(kind, 0) + 1
+        self._client_counts[kind] = count
+        return f"{config.text('client.id')}#{kind}-{count}"
+
+    def _engine(self, kind: str, name: str, arguments: tuple[Any, ...]) -> Any:
+        if kind == "admin":
+            return AdminEngine(*arguments)
+        if not self._records_history:
+            return ProducerEngine(*arguments) if kind == "producer" else ConsumerEngine(*arguments)
+        engine: RecordedProducer | RecordedConsumer
+        if kind == "producer":
+            engine = RecordedProducer(*arguments)
+            engine.clock = lambda: self.kernel.now_us
+        else:
+            engine = RecordedConsumer(*arguments)
+        engine.history = self.history
+        engine.client = name
+        return engine
+
+    def _on_client_closed(self, shell: ClientShell) -> None:
+        if shell in self.clients:
+            self.clients.remove(shell)
+
+    def _on_note(self, node_id: int, note: Note) -> None:
+        self.trace.mix(self.kernel.now_us, node_id, len(note.kind), len(note.fields))
+        if self._records_history:
+            self.history.note(self.kernel.now_us, node_id, note)
+
+    def wait(self, predicate: Callable[[], Any], timeout_us: int | None) -> bool:
+        """Let virtual time pass until ``predicate`` holds; in a task that blocks it, outside every task it drives the kernel."""
+        return bool(self.scheduler.run_until(predicate, timeout_us))
+
+    def fingerprint(self) -> str:
+        """16 hex digits over every message and event so far, in order: equal for equal runs, in any process."""
+        return self.trace.fingerprint()
+
+    def close_world(self) -> None:
+        """End every task and client and forget the queue; patches of the clock are undone."""
+        self.scheduler.close()
+        for shell in list(self.clients):
+            shell.kill()
