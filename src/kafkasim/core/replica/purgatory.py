@@ -1,0 +1,63 @@
+"""Parked operations and the times at which they give up waiting.
+
+Mirrors:  DelayedOperationPurgatory, DelayedProduce, DelayedFetch.
+Rule 1:   an operation ends once: completed by an event, or expired here; ``done`` tells which came first.
+Rule 2:   operations with one delay expire in the order in which they were parked, so there is a queue per delay and no heap.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Generic, Protocol, TypeVar
+
+from kafkasim.core.model.effects import NEVER_US
+
+
+class Parked(Protocol):
+    """What a purgatory holds."""
+
+    done: bool
+
+
+P = TypeVar("P", bound=Parked)
+
+
+class Purgatory(Generic[P]):
+    """``park``, then either somebody sets ``done``, or ``take_expired`` hands the operation out."""
+
+    __slots__ = ("_queues",)
+
+    def __init__(self) -> None:
+        self._queues: dict[int, deque[tuple[int, P]]] = {}
+
+    @property
+    def deadline_us(self) -> int:
+        earliest = NEVER_US
+        for queue in self._queues.values():
+            while queue and queue[0][1].done:
+                queue.popleft()
+            if queue and queue[0][0] < earliest:
+                earliest = queue[0][0]
+        return earliest
+
+    def park(self, operation: P, delay_us: int, now_us: int) -> None:
+        queue = self._queues.get(delay_us)
+        if queue is None:
+            queue = self._queues[delay_us] = deque()
+        while queue and queue[0][1].done:
+            queue.popleft()
+        queue.append((now_us + delay_us, operation))
+
+    def take_expired(self, now_us: int) -> list[P]:
+        """Operations whose time is over, each marked done."""
+        expired: list[P] = []
+        for delay_us in list(self._queues):
+            queue = self._queues[delay_us]
+            while queue and (queue[0][1].done or queue[0][0] <= now_us):
+                operation = queue.popleft()[1]
+                if not operation.done:
+                    operation.done = True
+                    expired.append(operation)
+            if not queue:
+                del self._queues[delay_us]
+        return expired
