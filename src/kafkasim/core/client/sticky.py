@@ -8,6 +8,7 @@ Differs:  where librdkafka reads a freed list element while it undoes a movement
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from kafkasim.core.client.sticky_input import AssignorTopic, GroupMember, use_racks
 from kafkasim.core.model.ids import TopicPartition
@@ -102,7 +103,7 @@ class _Sticky:
         for tp in reversed(claims):
             claimed = sorted(claims[tp], key=lambda claim: claim[0])
             generations = [generation for generation, _ in claimed]
-            if any(a == b for a, b in zip(generations, generations[1:], strict=False)):
+            if any(a == b for a, b in pairwise(generations)):
                 del self.owner[tp]
                 continue
             self.current[claimed[-1][1]].append(tp)

@@ -1,0 +1,805 @@
+"""Membership in a classic group: joining, the leader's assignment, heartbeats, rebalances, leaving.
+
+Mirrors:  rdkafka_cgrp.c with group.protocol=classic (join states and their names); KIP-62, KIP-345, KIP-394, KIP-429.
+Inputs:   subscribe, unsubscribe, on_coordinator, on_metadata, on_answer, on_assignment_done, on_commit_error, on_poll, terminate.
+Effects:  Send (JoinGroup, SyncGroup, Heartbeat, LeaveGroup to the coordinator; Metadata by the leader); Rebalance items.
+Rule 1:   a rebalance waits for the application: nothing is fetched between a Rebalance item and the answer to it.
+Rule 2:   eager: everything is revoked before the group is joined again; cooperative: only what has moved, afterwards.
+Rule 3:   one timer: heartbeat, session and next attempt to join are looked at when the earliest of them is due.
+Differs:  another group protocol (KIP-848) is another class with these inputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from kafkasim.core.client.assignors import ASSIGNORS, COOPERATIVE, EAGER, AssignorTopic, GroupMember, run_assignor
+from kafkasim.core.client.coordinator import COORDINATOR_MOVED, Coordinator
+from kafkasim.core.client.core import ClientCore, Timer
+from kafkasim.core.client.error_text import error_text
+from kafkasim.core.client.items import ASSIGN, LOST, REVOKE, AppQueue, ConsumerError, Rebalance
+from kafkasim.core.client.subscription import TopicMatcher
+from kafkasim.core.model.effects import NEVER_US
+from kafkasim.core.model.errors import ErrorCode
+from kafkasim.core.model.group_messages import (
+    Assignment as MemberAssignment,
+)
+from kafkasim.core.model.group_messages import (
+    HeartbeatRequest,
+    HeartbeatResponse,
+    JoinGroupMember,
+    JoinGroupRequest,
+    JoinGroupResponse,
+    LeaveGroupRequest,
+    LeaveGroupResponse,
+    MemberIdentity,
+    Subscription,
+    SyncGroupRequest,
+    SyncGroupResponse,
+)
+from kafkasim.core.model.ids import TopicPartition
+from kafkasim.core.model.messages import MetadataRequest, MetadataResponse
+
+INIT = "init"
+WAIT_JOIN = "wait-join"
+WAIT_METADATA = "wait-metadata"
+WAIT_SYNC = "wait-sync"
+WAIT_ASSIGN_CALL = "wait-assign-call"
+WAIT_UNASSIGN_CALL = "wait-unassign-call"
+WAIT_UNASSIGN_TO_COMPLETE = "wait-unassign-to-complete"
+WAIT_INCR_UNASSIGN_TO_COMPLETE = "wait-incr-unassign-to-complete"
+STEADY = "steady"
+
+_JOIN_INTERVAL_US = 1_000_000
+_GRACE_US = 3_000_000
+_LEAVE_TIMEOUT_US = 5_000_000
+_BEATING = (STEADY, WAIT_ASSIGN_CALL, WAIT_UNASSIGN_CALL)
+_JOIN_RETRIED = COORDINATOR_MOVED | {
+    ErrorCode.COORDINATOR_LOAD_IN_PROGRESS,
+    ErrorCode.REBALANCE_IN_PROGRESS,
+    ErrorCode._TIMED_OUT,
+    ErrorCode._TIMED_OUT_QUEUE,
+    ErrorCode.REQUEST_TIMED_OUT,
+    ErrorCode.UNKNOWN_MEMBER_ID,
+    ErrorCode.MEMBER_ID_REQUIRED,
+    ErrorCode.ILLEGAL_GENERATION,
+}
+
+
+class Host(Protocol):
+    """What a membership needs of its consumer."""
+
+    def suspend(self) -> None: ...
+    def release(self, now_us: int) -> None: ...
+    def unassign_all(self, now_us: int) -> None: ...
+    def serve_assignment(self, now_us: int) -> None: ...
+    def poll_exceeded_us(self, now_us: int) -> int: ...
+    def watch_polls(self, now_us: int) -> None: ...
+    def try_terminate(self, now_us: int) -> None: ...
+
+
+class ClassicMembership:
+    """``group_assignment`` is what the group gave us; None when we are not (or not any more) part of a generation."""
+
+    def __init__(self, core: ClientCore, queue: AppQueue, coordinator: Coordinator, host: Host) -> None:
+        config = core.config
+        self._core = core
+        self._queue = queue
+        self._coordinator = coordinator
+        self._host = host
+        self._group_id = config.text("group.id")
+        self.group_instance_id = config.text("group.instance.id") or None
+        self._client_id = config.text("client.id")
+        self._rack_id = config.text("client.rack") or None
+        names = [name.strip() for name in config.text("partition.assignment.strategy").split(",")]
+        self._strategies = [name for name in dict.fromkeys(names) if name]
+        self._session_ms = config.ms("session.timeout.ms")
+        self._max_poll_ms = config.ms("max.poll.interval.ms")
+        self._heartbeat_us = config.ms("heartbeat.interval.ms") * 1000
+        self._refresh_us = config.ms("topic.metadata.refresh.interval.ms") * 1000
+
+        self.state = INIT
+        self.member_id = ""
+        self.generation_id = -1
+        self.lost = False
+        self.subscription: TopicMatcher | None = None
+        self.group_assignment: list[TopicPartition] | None = None
+        self.terminating = False
+        self.waiting_to_leave = False
+        self._leave_when_unassigned = False
+        self._next_subscription: TopicMatcher | None = None
+        self._next_unsubscribe = False
+        self._strategy: str | None = None
+        self._sticky_generation = -1
+        self._is_leader = False
+        self._topics: dict[str, int] = {}
+        self._topics_changed = False
+        self._errored: dict[str, ErrorCode] = {}
+        self._awaiting_response = False
+        self._next_assignment: list[TopicPartition] | None = None
+        self._rejoin_after = False
+        self._join_at_us = 0
+        self._heartbeat_at_us = NEVER_US
+        self._heartbeat_in_flight = False
+        self._session_until_us = NEVER_US
+        self._last_heartbeat_error = ErrorCode.NONE
+        self.max_poll_exceeded = False
+        self._timer: Timer | None = None
+        self._missing_timer: Timer | None = None
+        self.rebalance_count = 0
+        self.rebalance_us = 0
+
+    # --- What state it is in ---------------------------------------------------------------------------------------
+
+    @property
+    def protocol(self) -> str:
+        """"NONE" until a strategy was agreed upon."""
+        return "NONE" if self._strategy is None else ASSIGNORS[self._strategy][0]
+
+    @property
+    def waits_for_answer(self) -> bool:
+        return self.state in (WAIT_ASSIGN_CALL, WAIT_UNASSIGN_CALL)
+
+    @property
+    def is_rebalancing(self) -> bool:
+        return (
+            (self.member_id != "" and self.state in (WAIT_JOIN, WAIT_METADATA))
+            or self.state in (WAIT_SYNC, WAIT_UNASSIGN_TO_COMPLETE, WAIT_INCR_UNASSIGN_TO_COMPLETE)
+            or self.waits_for_answer
+            or self._next_assignment is not None
+            or self._rejoin_after
+        )
+
+    def subscribed(self) -> list[str]:
+        matcher = self._next_subscription or self.subscription
+        return [] if matcher is None else list(matcher.topics)
+
+    # --- What the application asks for -----------------------------------------------------------------------------
+
+    def subscribe(self, matcher: TopicMatcher, now_us: int) -> ErrorCode:
+        if self._core.fatal_error != ErrorCode.NONE:
+            if self.subscription is not None:
+                self._unsubscribe(leave=True, now_us=now_us)
+            return ErrorCode._FATAL
+        self._next_subscription, self._next_unsubscribe = None, False
+        self._coordinator.start(now_us)
+        if self.is_rebalancing:
+            self._next_subscription = matcher
+            return ErrorCode.NONE
+        if self.protocol == COOPERATIVE and self.subscription is not None:
+            self._modify_subscription(matcher, now_us)
+            return ErrorCode.NONE
+        if self.subscription is not None:
+            self._unsubscribe(leave=False, now_us=now_us)
+        self._set_subscription(matcher)
+        self._join(now_us)
+        return ErrorCode.NONE
+
+    def unsubscribe(self, now_us: int) -> None:
+        self._next_subscription, self._next_unsubscribe = None, False
+        if self.is_rebalancing:
+            self._next_unsubscribe = True
+        elif self.subscription is not None:
+            self._unsubscribe(leave=True, now_us=now_us)
+
+    def _unsubscribe(self, *, leave: bool, now_us: int) -> None:
+        self._set_subscription(None)
+        self._topics = {}
+        self._is_leader = False
+        if leave and self.member_id != "":
+            self._leave_when_unassigned = True
+        if not self.lost:
+            self._revoke_all_rejoin(lost=False, now_us=now_us)
+
+    def _set_subscription(self, matcher: TopicMatcher | None) -> None:
+        self.subscription = matcher
+        self._core.wants_all_topics = matcher is not None and matcher.has_patterns
+        if matcher is None:
+            self._next_subscription = None
+
+    def _modify_subscription(self, matcher: TopicMatcher, now_us: int) -> None:
+        """Cooperative: only partitions of topics that are not wanted any more are given up."""
+        revoking = [tp for tp in self.group_assignment or () if not matcher.matches(tp.topic)]
+        self._set_subscription(matcher)
+        if self._ask_metadata(now_us):
+            self.state = WAIT_METADATA
+            return
+        if self._update_topics() and not revoking:
+            self._rejoin(now_us)
+        elif revoking:
+            self._rebalance_incrementally(REVOKE, revoking, rejoin=True, now_us=now_us)
+
+    def terminate(self, now_us: int) -> None:
+        """close(): give everything back, then leave."""
+        self.terminating = True
+        self._next_subscription, self._next_unsubscribe = None, False
+        if self.subscription is not None:
+            self._unsubscribe(leave=True, now_us=now_us)
+        if not self.waits_for_answer:
+            self._host.unassign_all(now_us)
+        self._host.serve_assignment(now_us)
+
+    # --- Inputs from the consumer ----------------------------------------------------------------------------------
+
+    def on_coordinator(self, now_us: int) -> None:
+        self._serve(now_us)
+
+    def on_metadata(self, now_us: int) -> None:
+        """Metadata were answered: does the subscription mean other topics, or other numbers of partitions, now?"""
+        if self.subscription is None:
+            return
+        changed = self._update_topics()
+        if self.state == WAIT_METADATA and not self._awaiting_response and not self._is_leader:
+            if self._metadata_missing():
+                return
+        elif not changed and not self._topics_changed:
+            return
+        if self.waits_for_answer or self._next_assignment is not None or self._rejoin_after:
+            self._topics_changed = True  # Looked at when the rebalance under way is over.
+            return
+        self._on_topics_changed(now_us)
+
+    def _on_topics_changed(self, now_us: int) -> None:
+        self._topics_changed = False
+        if self.protocol != COOPERATIVE:
+            self._is_leader = False
+            self._revoke_all_rejoin(lost=False, now_us=now_us)
+            return
+        gone = [tp for tp in self.group_assignment or () if tp.topic not in self._topics]
+        if gone and self.state == STEADY:
+            self.lost = True
+            self._rebalance_incrementally(REVOKE, gone, rejoin=self._is_leader, now_us=now_us)
+        else:
+            self._rejoin(now_us)
+
+    def on_answer(self, method: str, now_us: int) -> None:
+        """The application answered a Rebalance: "assign", "unassign", "incremental-assign" or "incremental-unassign"."""
+        self.lost = False
+        if self.state == WAIT_ASSIGN_CALL and method in ("assign", "incremental-assign"):
+            self._host.release(now_us)
+            self.state = STEADY
+            if self.subscription is not None:
+                self._host.watch_polls(now_us)
+            self._arm(now_us)
+        elif self.state == WAIT_UNASSIGN_CALL and method == "incremental-unassign":
+            self._host.release(now_us)
+            self.state = WAIT_INCR_UNASSIGN_TO_COMPLETE
+        elif self.state == WAIT_UNASSIGN_CALL and method == "unassign":
+            self._host.release(now_us)
+            self.state = WAIT_UNASSIGN_TO_COMPLETE
+
+    def refuse_assignment(self) -> None:
+        """Terminating, or fatal: whatever the application answers means unassign."""
+        self._next_assignment = None
+        if self.state == WAIT_ASSIGN_CALL:
+            self.state = WAIT_UNASSIGN_CALL
+
+    def on_assignment_done(self, now_us: int) -> None:
+        """Nothing of the assignment is under way any more."""
+        if self.state == WAIT_UNASSIGN_TO_COMPLETE:
+            self._maybe_leave(now_us)
+            self._rejoin_at_once(now_us)
+        elif self.state == WAIT_INCR_UNASSIGN_TO_COMPLETE:
+            self._incremental_unassign_done(now_us)
+        elif self.state == STEADY:
+            if self._apply_waiting_subscription(now_us):
+                return
+            if self._rejoin_after:
+                self._rejoin_after = False
+                self._rejoin_at_once(now_us)
+            elif self._topics_changed:
+                self._on_topics_changed(now_us)
+        if self.terminating:
+            self._host.try_terminate(now_us)
+
+    def _incremental_unassign_done(self, now_us: int) -> None:
+        if self.terminating:
+            self.state = WAIT_UNASSIGN_TO_COMPLETE
+            self._host.unassign_all(now_us)
+            self._host.serve_assignment(now_us)
+        elif self._next_assignment is not None:
+            partitions, self._next_assignment = self._next_assignment, None
+            self._rebalance_incrementally(ASSIGN, partitions, rejoin=True, now_us=now_us)
+        elif self._rejoin_after:
+            self._rejoin_after = False
+            self._maybe_leave(now_us)
+            self._rejoin_at_once(now_us)
+        elif not self._apply_waiting_subscription(now_us):
+            self.state = STEADY
+            self._arm(now_us)
+
+    def _apply_waiting_subscription(self, now_us: int) -> bool:
+        if self._next_subscription is None and not self._next_unsubscribe:
+            return False
+        self._rejoin_at_once(now_us)
+        return True
+
+    def on_commit_error(self, error: ErrorCode, now_us: int) -> None:
+        if error == ErrorCode.UNKNOWN_MEMBER_ID:
+            self.member_id = ""
+            self._lose(now_us)
+        elif error == ErrorCode.ILLEGAL_GENERATION and not self.is_rebalancing:
+            self.generation_id = -1
+            self._lose(now_us)
+        elif error == ErrorCode.FENCED_INSTANCE_ID:
+            self._core.become_fatal(error, f"OffsetCommit failed: {error_text(error)}")
+
+    def on_poll(self, now_us: int) -> None:
+        """The application polls again after max.poll.interval.ms was exceeded."""
+        if self.max_poll_exceeded:
+            self._serve(now_us)
+
+    def on_max_poll_exceeded(self, exceeded_ms: int, now_us: int) -> None:
+        text = f"Application maximum poll interval ({self._max_poll_ms}ms) exceeded by {exceeded_ms}ms"
+        self._tell(ConsumerError(ErrorCode._MAX_POLL_EXCEEDED, text))
+        self.max_poll_exceeded = True
+        if self.group_instance_id is None:
+            self._leave(now_us)
+        self.member_id = ""
+        self._lose(now_us)
+
+    # --- The loop --------------------------------------------------------------------------------------------------
+
+    def _arm(self, now_us: int) -> None:
+        """Have ``_serve`` called when the next thing is due."""
+        at_us = NEVER_US
+        if self.state == INIT:
+            if self.subscription is not None and self._can_join():
+                at_us = self._join_at_us
+        elif self.state in _BEATING and self.subscription is not None:
+            if self._heartbeat_at_us == NEVER_US:
+                self._heartbeat_at_us = now_us + self._heartbeat_us
+            if not self.max_poll_exceeded:
+                at_us = self._heartbeat_at_us
+            if self.state == STEADY:
+                at_us = min(at_us, self._session_until_us)
+        if at_us == NEVER_US:
+            return
+        at_us = max(at_us, now_us)
+        timer = self._timer
+        if timer is not None and timer.callback is not None:
+            if timer.at_us <= at_us:
+                return
+            timer.cancel()
+        self._timer = self._core.call_at(at_us, self._serve)
+
+    def _can_join(self) -> bool:
+        return self._coordinator.is_up and not self._awaiting_response and bool(self._topics)
+
+    def _serve(self, now_us: int) -> None:
+        if self._core.fatal_error != ErrorCode.NONE:
+            return
+        if self.state == STEADY and now_us >= self._session_until_us:
+            self._session_expired(now_us)
+        if self.state == INIT and not self._awaiting_response:
+            if self._next_subscription is not None:
+                matcher, self._next_subscription = self._next_subscription, None
+                self.subscribe(matcher, now_us)
+            elif self._next_unsubscribe:
+                self._next_unsubscribe = False
+                self._unsubscribe(leave=True, now_us=now_us)
+            if self.state == INIT and self.subscription is not None and now_us >= self._join_at_us:
+                self._join(now_us)
+        elif self.state in _BEATING and self.subscription is not None and now_us >= self._heartbeat_at_us:
+            self._heartbeat(now_us)
+        self._arm(now_us)
+
+    def _tell(self, error: ConsumerError) -> None:
+        self._queue.put_error(error)
+        self._core.wake = True
+
+    # --- Topics ----------------------------------------------------------------------------------------------------
+
+    def _metadata_missing(self) -> bool:
+        """Is some subscribed topic not answered for yet?"""
+        assert self.subscription is not None
+        metadata = self._core.metadata
+        known = all((topic := metadata.topic(name)) and topic.refreshed_us >= 0 for name in self.subscription.names)
+        return not known or (self.subscription.has_patterns and not self._core_has_all())
+
+    def _core_has_all(self) -> bool:
+        return self._full_metadata_us >= 0
+
+    #: When all topics were last listed; -1: never.
+    _full_metadata_us = -1
+
+    def on_full_metadata(self, now_us: int) -> None:
+        self._full_metadata_us = now_us
+
+    def _ask_metadata(self, now_us: int) -> bool:
+        """Ask for what the subscription needs; False if all of it is known."""
+        assert self.subscription is not None
+        core = self._core
+        if self.subscription.has_patterns:
+            max_age_us = 3 * self._refresh_us
+            if self._full_metadata_us >= 0 and now_us - self._full_metadata_us <= max_age_us:
+                return False
+            core.refresh_all(now_us)
+            return True
+        missing = []
+        for name in self.subscription.names:
+            topic = core.metadata.want(name, now_us)
+            if topic.partitions:
+                core.want_topic(name, now_us)
+            elif topic.refreshed_us < 0:
+                missing.append(name)
+        if missing:
+            core.refresh_topics(missing, now_us)
+        return bool(missing)
+
+    def _update_topics(self) -> bool:
+        """Take over what the subscription means now; True if that is something else."""
+        assert self.subscription is not None
+        topics, errored = self.subscription.effective(self._core.metadata)
+        before, self._errored = self._errored, dict(errored)
+        for name, code in errored:
+            if before.get(name) != code:
+                text = f"Subscribed topic not available: {name}: {error_text(code)}"
+                self._tell(ConsumerError(code, text, topic=name))
+        if topics == self._topics:
+            return False
+        self._topics = topics
+        return True
+
+    def _watch_missing(self, now_us: int) -> None:
+        """A subscribed topic that does not exist is asked for with every regular refresh, and not before."""
+        timer = self._missing_timer
+        if (timer is None or timer.callback is None) and self._refresh_us > 0 and self._errored:
+            self._missing_timer = self._core.call_at(now_us + self._refresh_us, self._ask_missing)
+
+    def _ask_missing(self, now_us: int) -> None:
+        if self.subscription is not None and self._errored and not self.terminating:
+            self._core.refresh_topics(tuple(self._errored), now_us)
+            self._watch_missing(now_us)
+
+    # --- Joining ---------------------------------------------------------------------------------------------------
+
+    def _join(self, now_us: int) -> None:
+        if self.state != INIT or self._awaiting_response or self.subscription is None or self.terminating:
+            return
+        if self.max_poll_exceeded and self._host.poll_exceeded_us(now_us) > 0:
+            return
+        self.max_poll_exceeded = False
+        if self._ask_metadata(now_us):
+            self.state = WAIT_METADATA
+            return
+        self._update_topics()
+        for name in self._topics:
+            self._core.want_topic(name, now_us)
+        self._watch_missing(now_us)
+        if not self._topics or not self._coordinator.is_up:
+            return  # Metadata, or the coordinator, bring us back.
+        self._join_at_us = now_us + _JOIN_INTERVAL_US
+        self.state = WAIT_JOIN
+        self._awaiting_response = True
+        request = JoinGroupRequest(
+            self._group_id,
+            self._session_ms,
+            self._max_poll_ms,
+            self.member_id,
+            self.group_instance_id,
+            "consumer",
+            tuple((name, self._subscription_for(name)) for name in self._strategies),
+            self._client_id,
+        )
+        timeout_us = self._max_poll_ms * 1000 + _GRACE_US
+        self._coordinator.send(request, self._on_joined, now_us, timeout_us)
+
+    def _subscription_for(self, strategy: str) -> Subscription:
+        is_sticky = ASSIGNORS[strategy][0] == COOPERATIVE
+        generation_id = self._sticky_generation if is_sticky else -1
+        user_data = b"" if generation_id < 0 else generation_id.to_bytes(4, "big")
+        owned = tuple(self.group_assignment or ())
+        return Subscription(tuple(self._topics), owned, generation_id, self._rack_id, user_data)
+
+    def _on_joined(self, response: JoinGroupResponse | None, error: ErrorCode, now_us: int) -> None:
+        self._awaiting_response = False
+        if self.terminating:
+            return
+        if self.state != WAIT_JOIN:
+            self._serve(now_us)
+            return
+        if response is not None:
+            error = response.error
+            if error == ErrorCode.NONE and response.protocol_name not in self._strategies:
+                error = ErrorCode._UNKNOWN_PROTOCOL
+        if response is None or error != ErrorCode.NONE:
+            self._join_failed(response, error, now_us)
+            return
+        self.member_id, self.generation_id = response.member_id, response.generation_id
+        if response.protocol_name != self._strategy:
+            self._sticky_generation = -1
+        self._strategy = response.protocol_name
+        self._is_leader = response.leader == response.member_id
+        if self._is_leader and not response.skip_assignment:
+            self.state = WAIT_METADATA
+            self._lead(response.members, now_us)
+        else:
+            self._sync((), now_us)
+
+    def _join_failed(self, response: JoinGroupResponse | None, error: ErrorCode, now_us: int) -> None:
+        self._join_at_us = max(self._join_at_us + _JOIN_INTERVAL_US, now_us)
+        if error in COORDINATOR_MOVED:
+            self._coordinator.on_dead(now_us)
+        if error == ErrorCode.FENCED_INSTANCE_ID:
+            self._become_fatal(error)
+        elif error not in _JOIN_RETRIED:
+            self._tell(ConsumerError(error, f"JoinGroup failed: {error_text(error)}"))
+        if error == ErrorCode.UNKNOWN_MEMBER_ID:
+            self.member_id = ""
+        elif error == ErrorCode.ILLEGAL_GENERATION:
+            self.generation_id = -1
+        elif error == ErrorCode.MEMBER_ID_REQUIRED:
+            assert response is not None
+            self.member_id = response.member_id
+            self._join_at_us = now_us
+        if self.protocol == COOPERATIVE and error in (
+            ErrorCode.ILLEGAL_GENERATION,
+            ErrorCode.MEMBER_ID_REQUIRED,
+        ):
+            self._revoke_all_rejoin(lost=True, now_us=now_us)
+        else:
+            self._rejoin(now_us)
+
+    def _lead(self, members: Sequence[JoinGroupMember], now_us: int) -> None:
+        """Fresh metadata of every member's topics, then the assignor."""
+        topics = tuple(dict.fromkeys(name for member in members for name in member.subscription.topics))
+        generation_id = self.generation_id
+
+        def on_end(response: MetadataResponse | None, error: ErrorCode, at_us: int) -> None:
+            if self.state != WAIT_METADATA or self.generation_id != generation_id or not self._is_leader:
+                return
+            if response is None or response.error != ErrorCode.NONE:
+                self._rejoin(at_us)
+                return
+            given = [_as_member(member) for member in members]
+            assert self._strategy is not None
+            assignments = run_assignor(self._strategy, given, _assignor_topics(response))
+            user_data = {member.member_id: member.subscription.user_data for member in members}
+            self._sync(
+                tuple(
+                    (member_id, MemberAssignment(tuple(partitions), user_data[member_id]))
+                    for member_id, partitions in assignments.items()
+                ),
+                at_us,
+            )
+            self._core.take_metadata(response, False, at_us)
+
+        if not self._core.send_to_any(MetadataRequest(topics, False), on_end, now_us=now_us):
+            self._rejoin(now_us)
+
+    def _sync(self, assignments: tuple[tuple[str, MemberAssignment], ...], now_us: int) -> None:
+        self.state = WAIT_SYNC
+        self._awaiting_response = True
+        request = SyncGroupRequest(
+            self._group_id,
+            self.generation_id,
+            self.member_id,
+            self.group_instance_id,
+            assignments,
+            "consumer",
+            self._strategy,
+        )
+        timeout_us = self._session_ms * 1000 + _GRACE_US
+        self._coordinator.send(request, self._on_synced, now_us, timeout_us)
+
+    def _on_synced(self, response: SyncGroupResponse | None, error: ErrorCode, now_us: int) -> None:
+        self._awaiting_response = False
+        if self.state != WAIT_SYNC or self.terminating:
+            self._serve(now_us)
+            return
+        if response is not None:
+            error = response.error
+        if response is not None and error == ErrorCode.NONE:
+            self._session_until_us = now_us + self._session_ms * 1000
+            self._sticky_generation = self.generation_id
+            self._on_assigned(list(response.assignment.partitions), now_us)
+            return
+        if error in COORDINATOR_MOVED:
+            self._coordinator.on_dead(now_us)
+        if error == ErrorCode.FENCED_INSTANCE_ID:
+            self._become_fatal(error)
+        elif error == ErrorCode.ILLEGAL_GENERATION:
+            self.generation_id = -1
+        elif error == ErrorCode.UNKNOWN_MEMBER_ID:
+            self.member_id = ""
+        lost = error in (ErrorCode.ILLEGAL_GENERATION, ErrorCode.UNKNOWN_MEMBER_ID)
+        if self.protocol == COOPERATIVE and lost:
+            self._revoke_all_rejoin(lost=True, now_us=now_us)
+        else:
+            self._rejoin(now_us)
+
+    def _on_assigned(self, partitions: list[TopicPartition], now_us: int) -> None:
+        if self.protocol == EAGER:
+            self._rebalance(ASSIGN, partitions, now_us)
+            return
+        owned = self.group_assignment or []
+        added = [tp for tp in partitions if tp not in owned]
+        revoked = [tp for tp in owned if tp not in partitions]
+        if revoked:
+            self._next_assignment = added
+            self._rebalance_incrementally(REVOKE, revoked, rejoin=False, now_us=now_us)
+        else:
+            self._rebalance_incrementally(ASSIGN, added, rejoin=False, now_us=now_us)
+
+    def _rejoin(self, now_us: int) -> None:
+        if self.subscription is None and self._next_subscription is None:
+            self._maybe_leave(now_us)
+        self.state = INIT
+        self._serve(now_us)
+
+    def _rejoin_at_once(self, now_us: int) -> None:
+        self._join_at_us = now_us
+        self._rejoin(now_us)
+
+    # --- Rebalances ------------------------------------------------------------------------------------------------
+
+    def _rebalance(self, kind: str, partitions: list[TopicPartition], now_us: int) -> None:
+        """Eager: the whole assignment comes or goes."""
+        self._count_rebalance(now_us)
+        if self._delegate(kind, partitions, now_us):
+            self.group_assignment = sorted(partitions) if kind == ASSIGN else None
+        else:
+            self.group_assignment = None
+
+    def _rebalance_incrementally(
+        self, kind: str, partitions: list[TopicPartition], *, rejoin: bool, now_us: int
+    ) -> None:
+        self._count_rebalance(now_us)
+        self._rejoin_after = rejoin
+        if not self._delegate(kind, partitions, now_us):
+            self.group_assignment = None
+            return
+        owned = self.group_assignment or []
+        if kind == ASSIGN:
+            self.group_assignment = sorted([*owned, *partitions])
+        else:
+            left = [tp for tp in owned if tp not in partitions]
+            self.group_assignment = left or None
+
+    def _count_rebalance(self, now_us: int) -> None:
+        self.rebalance_count += 1
+        self.rebalance_us = now_us
+
+    def _delegate(self, kind: str, partitions: list[TopicPartition], now_us: int) -> bool:
+        """Leave it to the application; False: it may not be asked any more, all is unassigned."""
+        if self._core.fatal_error != ErrorCode.NONE:
+            self.state = WAIT_UNASSIGN_TO_COMPLETE
+            self._rejoin_after, self._next_assignment = False, None
+            self._host.unassign_all(now_us)
+            self._host.serve_assignment(now_us)
+            return False
+        self.state = WAIT_ASSIGN_CALL if kind == ASSIGN else WAIT_UNASSIGN_CALL
+        self._host.suspend()
+        told = LOST if kind == REVOKE and self.lost else kind
+        protocol = EAGER if self.protocol == "NONE" else self.protocol
+        self._queue.put_rebalance(Rebalance(told, list(partitions), protocol))
+        self._core.wake = True
+        self._arm(now_us)
+        return True
+
+    def _lose(self, now_us: int) -> None:
+        """Our partitions may belong to others already: revoke and join again, unless a rebalance is under way."""
+        if not self.is_rebalancing:
+            self._revoke_all_rejoin(lost=True, now_us=now_us)
+
+    def _revoke_all_rejoin(self, *, lost: bool, now_us: int) -> None:
+        if self.protocol != COOPERATIVE:
+            if lost:
+                self.lost = True
+            if self.group_assignment is not None and not self.waits_for_answer:
+                self._rebalance(REVOKE, self.group_assignment, now_us)
+            else:
+                self._rejoin_at_once(now_us)
+        elif self.group_assignment:
+            if lost:
+                self.lost = True
+            rejoin = not self.terminating
+            self._rebalance_incrementally(REVOKE, self.group_assignment, rejoin=rejoin, now_us=now_us)
+        elif not self.terminating:
+            self._rejoin(now_us)
+
+    def _become_fatal(self, error: ErrorCode) -> None:
+        self._core.become_fatal(error, f"Fatal consumer error: {error_text(error)}")
+
+    # --- Heartbeats, session ---------------------------------------------------------------------------------------
+
+    def _heartbeat(self, now_us: int) -> None:
+        self._heartbeat_at_us = now_us + self._heartbeat_us
+        if self.max_poll_exceeded or self._heartbeat_in_flight or not self._coordinator.is_up:
+            return
+        self._heartbeat_in_flight = True
+        request = HeartbeatRequest(self._group_id, self.generation_id, self.member_id, self.group_instance_id)
+        self._coordinator.send(request, self._on_heartbeat, now_us, self._session_ms * 1000)
+
+    def _on_heartbeat(self, response: HeartbeatResponse | None, error: ErrorCode, now_us: int) -> None:
+        self._heartbeat_in_flight = False
+        self._last_heartbeat_error = error = error if response is None else response.error
+        if error == ErrorCode.NONE:
+            self._extend_session(now_us)
+        elif self.state in (INIT, WAIT_JOIN, WAIT_METADATA, WAIT_SYNC):
+            pass  # An answer of an earlier generation.
+        elif error in COORDINATOR_MOVED:
+            self._coordinator.on_dead(now_us)
+        elif error == ErrorCode.REBALANCE_IN_PROGRESS:
+            self._extend_session(now_us)
+            if not self.waits_for_answer:
+                self._group_is_rebalancing(now_us)
+        elif error == ErrorCode.UNKNOWN_MEMBER_ID:
+            self.member_id = ""
+            self._lose(now_us)
+        elif error == ErrorCode.ILLEGAL_GENERATION:
+            self.generation_id = -1
+            self._lose(now_us)
+        elif error == ErrorCode.FENCED_INSTANCE_ID:
+            self._become_fatal(error)
+            self._lose(now_us)
+
+    def _extend_session(self, now_us: int) -> None:
+        if self._session_until_us != NEVER_US:
+            self._session_until_us = now_us + self._session_ms * 1000
+
+    def _group_is_rebalancing(self, now_us: int) -> None:
+        if self.is_rebalancing:
+            return
+        if self.protocol == COOPERATIVE:
+            self._rejoin(now_us)
+        else:
+            self._revoke_all_rejoin(lost=False, now_us=now_us)
+
+    def _session_expired(self, now_us: int) -> None:
+        self._session_until_us = NEVER_US
+        self.member_id = ""
+        self._lose(now_us)
+
+    # --- Leaving ---------------------------------------------------------------------------------------------------
+
+    def _maybe_leave(self, now_us: int) -> None:
+        if not self._leave_when_unassigned:
+            return
+        self._leave_when_unassigned = False
+        if self.group_instance_id is None or not self.terminating:
+            self._leave(now_us)
+
+    def _leave(self, now_us: int) -> None:
+        member_id, self.member_id = self.member_id, ""
+        if self.waiting_to_leave or not self._coordinator.is_up:
+            return
+        self.waiting_to_leave = True
+        request = LeaveGroupRequest(self._group_id, (MemberIdentity(member_id, None),))
+        self._coordinator.send(request, self._on_left, now_us, _LEAVE_TIMEOUT_US)
+
+    def _on_left(self, response: LeaveGroupResponse | None, error: ErrorCode, now_us: int) -> None:
+        self.waiting_to_leave = False
+        if self.terminating:
+            self._host.try_terminate(now_us)
+
+
+def _as_member(member: JoinGroupMember) -> GroupMember:
+    subscription = member.subscription
+    return GroupMember(
+        member.member_id,
+        subscription.topics,
+        member.group_instance_id,
+        subscription.owned_partitions,
+        subscription.generation_id,
+        subscription.rack_id,
+    )
+
+
+def _assignor_topics(response: MetadataResponse) -> list[AssignorTopic]:
+    """Topics by name, with the racks of their replicas where brokers have any."""
+    rack_of = {broker.node_id: broker.rack for broker in response.brokers if broker.rack is not None}
+    topics = []
+    for topic in sorted(response.topics, key=lambda each: each.name):
+        if topic.error != ErrorCode.NONE or not topic.partitions:
+            continue
+        racks = None
+        if rack_of:
+            racks = tuple(
+                tuple(sorted({rack_of[node] for node in partition.replicas if node in rack_of}))
+                for partition in sorted(topic.partitions, key=lambda each: each.partition)
+            )
+        topics.append(AssignorTopic(topic.name, len(topic.partitions), racks))
+    return topics

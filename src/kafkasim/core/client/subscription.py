@@ -1,0 +1,146 @@
+"""What a consumer knows of each of its partitions, and which topics a subscription means.
+
+Mirrors:  rd_kafka_toppar_t (the consumer's half), rd_kafka_topic_partition_list_t of a subscription,
+          rd_kafka_metadata_topic_match and rd_kafka_metadata_topic_filter.
+Rule 1:   a ``Partition`` lives as long as its consumer, because pause() and the position outlive an assignment.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import attrs
+
+from kafkasim.core.client.metadata import MetadataCache
+from kafkasim.core.model.errors import ErrorCode
+from kafkasim.core.model.ids import NO_EPOCH, NO_LEADER, NodeId, TopicPartition
+
+OFFSET_END = -1
+OFFSET_BEGINNING = -2
+OFFSET_STORED = -1000
+OFFSET_INVALID = -1001
+#: OFFSET_TAIL(n) is ``OFFSET_TAIL_BASE - n``: n records before the end.
+OFFSET_TAIL_BASE = -2000
+
+#: Fetch states.
+STOPPED = "none"
+OFFSET_QUERY = "offset-query"
+ACTIVE = "active"
+VALIDATE = "validate-epoch-wait"
+
+
+@attrs.define(slots=True, eq=False)
+class Partition:
+    """``version`` rises with every seek, pause and (un)assignment: what was asked for under another one is stale."""
+
+    tp: TopicPartition
+    auto_store: bool = True
+    state: str = STOPPED
+    version: int = 0
+    assigned: bool = False
+    app_paused: bool = False
+    #: Next offset to fetch, with the epoch of the record before it.
+    fetch_offset: int = OFFSET_INVALID
+    fetch_epoch: int = NO_EPOCH
+    #: Where fetching began: where it goes on after a pause before the application has taken anything.
+    start_offset: int = OFFSET_INVALID
+    start_epoch: int = NO_EPOCH
+    #: Where the application is: last taken + 1.
+    position: int = OFFSET_INVALID
+    position_epoch: int = NO_EPOCH
+    stored: int = OFFSET_INVALID
+    stored_epoch: int = NO_EPOCH
+    stored_metadata: str = ""
+    committed: int = OFFSET_INVALID
+    committed_epoch: int = NO_EPOCH
+    high_watermark: int = OFFSET_INVALID
+    end_offset: int = OFFSET_INVALID
+    log_start: int = OFFSET_INVALID
+    eof_offset: int = OFFSET_INVALID
+    #: The logical offset that is being looked up, and since when a request for it is out.
+    query_offset: int = OFFSET_INVALID
+    asking: bool = False
+    retry_us: int = 0
+    leader: NodeId = NO_LEADER
+    leader_epoch: int = NO_EPOCH
+    broker: NodeId = NO_LEADER
+    lease_until_us: int = 0
+    backoff_until_us: int = 0
+    last_error: ErrorCode = ErrorCode.NONE
+    #: Entries in the application's queue.
+    queued: int = 0
+
+    def advance(self, offset: int, epoch: int) -> None:
+        """The application has taken everything before ``offset``."""
+        self.position, self.position_epoch = offset, epoch
+        if self.auto_store:
+            self.stored, self.stored_epoch, self.stored_metadata = offset, epoch, ""
+
+    def clear_stored(self) -> None:
+        self.stored, self.stored_epoch, self.stored_metadata = OFFSET_INVALID, NO_EPOCH, ""
+
+    def clear_position(self) -> None:
+        self.position, self.position_epoch = OFFSET_INVALID, NO_EPOCH
+
+    @property
+    def started(self) -> bool:
+        return self.state != STOPPED
+
+
+class Partitions:
+    """Every partition that the consumer has ever dealt with."""
+
+    __slots__ = ("_auto_store", "_by_tp")
+
+    def __init__(self, *, auto_store: bool) -> None:
+        self._auto_store = auto_store
+        self._by_tp: dict[TopicPartition, Partition] = {}
+
+    def get(self, tp: TopicPartition) -> Partition | None:
+        return self._by_tp.get(tp)
+
+    def of(self, tp: TopicPartition) -> Partition:
+        """The partition, made on the first call."""
+        partition = self._by_tp.get(tp)
+        if partition is None:
+            partition = self._by_tp[tp] = Partition(tp, self._auto_store)
+        return partition
+
+    def __iter__(self) -> Iterator[Partition]:
+        return iter(self._by_tp.values())
+
+
+class TopicMatcher:
+    """A subscription: names, and patterns that begin with ``^``."""
+
+    __slots__ = ("_patterns", "names", "topics")
+
+    def __init__(self, topics: list[str]) -> None:
+        self.topics = list(dict.fromkeys(topics))
+        self.names = [name for name in self.topics if not name.startswith("^")]
+        self._patterns = [re.compile(name) for name in self.topics if name.startswith("^")]
+
+    @property
+    def has_patterns(self) -> bool:
+        return bool(self._patterns)
+
+    def matches(self, name: str) -> bool:
+        return name in self.names or any(pattern.search(name) for pattern in self._patterns)
+
+    def effective(self, metadata: MetadataCache) -> tuple[dict[str, int], list[tuple[str, ErrorCode]]]:
+        """Topics that exist, with their partition counts, in order of name; and names with what is wrong with them."""
+        found: dict[str, int] = {}
+        errored: list[tuple[str, ErrorCode]] = []
+        for name in self.names:
+            topic = metadata.topic(name)
+            if topic is not None and topic.partitions:
+                found[name] = len(topic.partitions)
+            elif topic is not None and topic.refreshed_us >= 0:
+                # The cache keeps a topic open that may only have been created a moment ago; a subscription does not.
+                errored.append((name, topic.error or ErrorCode.UNKNOWN_TOPIC_OR_PARTITION))
+        if self._patterns:
+            for name, topic in metadata.topics.items():
+                if topic.partitions and name not in found and any(p.search(name) for p in self._patterns):
+                    found[name] = len(topic.partitions)
+        return dict(sorted(found.items())), errored
