@@ -95,7 +95,7 @@ class Cluster:
             self.logs.setdefault(TopicPartition(name, number), Log())
 
     def consumer(self, **given: object) -> ConsumerEngine:
-        config = {"bootstrap.servers": "b1:9092", "group.id": "g", "auto.offset.reset": "earliest"}
+        config: dict[str, object] = {"bootstrap.servers": "b1:9092", "group.id": "g", "auto.offset.reset": "earliest"}
         config.update({name.replace("_", "."): value for name, value in given.items()})
         node_id = FIRST_CLIENT_NODE + len(self.engines)
         engine = ConsumerEngine(
@@ -239,9 +239,7 @@ class Cluster:
         group = self.group
         if request.member_id == "" and request.group_instance_id is None:
             group.serial += 1
-            return JoinGroupResponse(
-                ErrorCode.MEMBER_ID_REQUIRED, member_id=f"{request.client_id}-{group.serial}"
-            )
+            return JoinGroupResponse(ErrorCode.MEMBER_ID_REQUIRED, member_id=f"{request.client_id}-{group.serial}")
         member_id = request.member_id or f"{request.group_instance_id}-1"
         group.members[member_id] = request
         group.joining[member_id] = (node_id, send)

@@ -132,9 +132,7 @@ class Assignment:
         last: list[tuple[TopicPartition, OffsetAndMetadata]] = []
         for tp in removed:
             partition = self._known.of(tp)
-            last.append(
-                (tp, OffsetAndMetadata(partition.stored, partition.stored_epoch, partition.stored_metadata))
-            )
+            last.append((tp, OffsetAndMetadata(partition.stored, partition.stored_epoch, partition.stored_metadata)))
             self._fetcher.stop(partition)
             partition.assigned = False
             partition.clear_stored()
@@ -160,9 +158,7 @@ class Assignment:
                 tuple(self._queried), lambda r, e, at_us: self._on_committed(query, r, e, at_us), now_us
             )
 
-    def _on_committed(
-        self, query: int, response: OffsetFetchResponse | None, error: ErrorCode, now_us: int
-    ) -> None:
+    def _on_committed(self, query: int, response: OffsetFetchResponse | None, error: ErrorCode, now_us: int) -> None:
         if query != self._query:
             return  # Everything that was asked for was taken away since.
         queried, self._queried = self._queried, {}

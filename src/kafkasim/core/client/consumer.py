@@ -18,7 +18,8 @@ from kafkasim.core.client.core import ClientCore, Timer
 from kafkasim.core.client.error_text import error_text
 from kafkasim.core.client.fetcher import Fetcher
 from kafkasim.core.client.items import AppItem, AppQueue, ConsumerError
-from kafkasim.core.client.membership import STEADY, ClassicMembership
+from kafkasim.core.client.join_states import STEADY, WAIT_UNASSIGN_CALL
+from kafkasim.core.client.membership import ClassicMembership
 from kafkasim.core.client.offset_queries import OffsetQuery
 from kafkasim.core.client.offsets import Offsets
 from kafkasim.core.client.operation import Operation
@@ -59,9 +60,7 @@ class ConsumerEngine(ClientCore):
         self._queue = AppQueue()
         self._partitions = Partitions(auto_store=config.flag("enable.auto.offset.store"))
         self._fetcher = Fetcher(self, self._queue)
-        self._coordinator = Coordinator(
-            self, config.text("group.id"), self._on_coordinator, self._on_coordinator_error
-        )
+        self._coordinator = Coordinator(self, config.text("group.id"), self._on_coordinator, self._on_coordinator_error)
         self._membership = ClassicMembership(self, self._queue, self._coordinator, self)
         self._offsets = Offsets(
             self,
@@ -125,13 +124,9 @@ class ConsumerEngine(ClientCore):
         return self._change_assignment("incremental-assign", partitions, now_us)
 
     def incremental_unassign(self, partitions: list[TopicPartition], now_us: int) -> ErrorCode:
-        return self._change_assignment(
-            "incremental-unassign", [(tp, OFFSET_INVALID) for tp in partitions], now_us
-        )
+        return self._change_assignment("incremental-unassign", [(tp, OFFSET_INVALID) for tp in partitions], now_us)
 
-    def _change_assignment(
-        self, method: str, partitions: list[tuple[TopicPartition, int]], now_us: int
-    ) -> ErrorCode:
+    def _change_assignment(self, method: str, partitions: list[tuple[TopicPartition, int]], now_us: int) -> ErrorCode:
         self.start(now_us)
         membership = self._membership
         self.last_error_text = ""
@@ -146,11 +141,10 @@ class ConsumerEngine(ClientCore):
             return ErrorCode._STATE
         elif membership.protocol == EAGER and method.startswith("incremental"):
             self.last_error_text = (
-                "Changes to the current assignment must be made using assign() "
-                "when rebalance protocol type is EAGER"
+                "Changes to the current assignment must be made using assign() when rebalance protocol type is EAGER"
             )
             return ErrorCode._STATE
-        elif method == "assign" and not partitions and membership.state == "wait-unassign-call":
+        elif method == "assign" and not partitions and membership.state == WAIT_UNASSIGN_CALL:
             method = "unassign"
         error = self._apply_assignment(method, partitions, now_us)
         if error == ErrorCode.NONE:
@@ -160,9 +154,7 @@ class ConsumerEngine(ClientCore):
             self.wake = True
         return error
 
-    def _apply_assignment(
-        self, method: str, partitions: list[tuple[TopicPartition, int]], now_us: int
-    ) -> ErrorCode:
+    def _apply_assignment(self, method: str, partitions: list[tuple[TopicPartition, int]], now_us: int) -> ErrorCode:
         assignment = self._assignment
         error = ErrorCode.NONE
         if method == "unassign":
@@ -314,9 +306,7 @@ class ConsumerEngine(ClientCore):
             lambda answers, at_us: on_end(timestamp_ms, answers[tp]),
         ).start(now_us)
 
-    def offsets_for_times(
-        self, times: list[tuple[TopicPartition, int]], timeout_us: int, now_us: int
-    ) -> Operation:
+    def offsets_for_times(self, times: list[tuple[TopicPartition, int]], timeout_us: int, now_us: int) -> Operation:
         """The first offset at or after each time, -1 (the end) where there is none; result [(tp, offset, ErrorCode)]."""
         self.start(now_us)
         operation = Operation(on_done=self._operation_done)
@@ -431,11 +421,9 @@ class ConsumerEngine(ClientCore):
             self._every(interval_us, self._auto_commit, now_us)
 
     def on_metadata(self, changed: list[str], is_full: bool, now_us: int) -> None:
-        if is_full:
-            self._membership.on_full_metadata(now_us)
         if changed:
             self._fetcher.on_metadata(changed, now_us)
-        self._membership.on_metadata(now_us)
+        self._membership.on_metadata(is_full, now_us)
 
     def on_connection(self, node: NodeId, channel: int, is_up: bool, now_us: int) -> None:
         if channel == COORDINATOR_CHANNEL:
@@ -466,7 +454,7 @@ class ConsumerEngine(ClientCore):
         for tp in self._assignment.partitions:
             figures = {"partition": tp.partition, "broker": self.metadata.leader(tp)}
             figures["leader"] = figures["broker"]
-            figures.update(self._fetcher.stats_of(self._partitions.of(tp)))
+            figures.update(self._partitions.of(tp).stats())
             topic = topics.setdefault(tp.topic, {"topic": tp.topic, "partitions": {}})
             topic["partitions"][str(tp.partition)] = figures
         rebalance_age_us = now_us - membership.rebalance_us if membership.rebalance_count else 0

@@ -78,9 +78,7 @@ class Coordinator:
         if not self.is_up:
             self._core.call_at(now_us, lambda at_us: handler(None, ErrorCode._WAIT_COORD, at_us))
             return
-        self._core.send(
-            self.node, request, handler, now_us=now_us, timeout_us=timeout_us, channel=COORDINATOR_CHANNEL
-        )
+        self._core.send(self.node, request, handler, now_us=now_us, timeout_us=timeout_us, channel=COORDINATOR_CHANNEL)
 
     def _query(self, now_us: int) -> None:
         if not self._asking:

@@ -11,7 +11,6 @@ Differs:  lookups of start offsets that become due together travel in one ListOf
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 import attrs
 
@@ -251,9 +250,7 @@ class Fetcher:
         self._unresolved.pop(partition.tp, None)
         self._fetch_soon(partition, now_us)
 
-    def _reset(
-        self, partition: Partition, at: int, error: ErrorCode, reason: str, node: NodeId, now_us: int
-    ) -> None:
+    def _reset(self, partition: Partition, at: int, error: ErrorCode, reason: str, node: NodeId, now_us: int) -> None:
         """auto.offset.reset: go to an end of the log, or tell the application and stop."""
         if self._reset_offset == OFFSET_INVALID:
             partition.state = STOPPED
@@ -428,7 +425,6 @@ class Fetcher:
         if source is not None:
             source.partitions.pop(partition.tp, None)
         partition.broker = node
-        partition.backoff_until_us = 0
         if node != NO_LEADER:
             source = self._sources.get(node)
             if source is None:
@@ -480,9 +476,7 @@ class Fetcher:
                 continue
             asked.append((partition, partition.version))
             wanted.append(
-                PartitionFetch(
-                    partition.tp, partition.fetch_offset, self._partition_bytes, partition.leader_epoch
-                )
+                PartitionFetch(partition.tp, partition.fetch_offset, self._partition_bytes, partition.leader_epoch)
             )
         if later_us is not None:
             self._fetch_at(source, later_us)
@@ -564,22 +558,16 @@ class Fetcher:
         aborted = answer.aborted_transactions if self._is_read_committed else ()
         visible, size_bytes = visible_batches(answer.batches, aborted)
         partition.fetch_offset, partition.fetch_epoch = last.next_offset, last.leader_epoch
-        self._queue.put_run(
-            Run(partition, visible, next_offset, last.next_offset, last.leader_epoch, size_bytes)
-        )
+        self._queue.put_run(Run(partition, visible, next_offset, last.next_offset, last.leader_epoch, size_bytes))
         self._core.wake = True
 
-    def _on_fetch_error(
-        self, partition: Partition, answer: PartitionFetched, source: _Source, now_us: int
-    ) -> None:
+    def _on_fetch_error(self, partition: Partition, answer: PartitionFetched, source: _Source, now_us: int) -> None:
         error = answer.error
         offset = partition.fetch_offset
         if error in _LEADER_CODES:
             if partition.broker != partition.leader:
                 self._fetch_from(partition, partition.leader, now_us)
-            if not self._core.leader_hint(
-                partition.tp, answer.current_leader, answer.current_leader_epoch, now_us
-            ):
+            if not self._core.leader_hint(partition.tp, answer.current_leader, answer.current_leader_epoch, now_us):
                 self._core.leader_lost(partition.tp.topic, now_us)
         elif error == ErrorCode.OFFSET_OUT_OF_RANGE:
             if partition.broker != partition.leader and offset > answer.high_watermark:
@@ -599,29 +587,3 @@ class Fetcher:
         if error == ErrorCode.TOPIC_AUTHORIZATION_FAILED:
             backoff_us = max(1_000_000, backoff_us * 10)
         partition.backoff_until_us = now_us + backoff_us
-
-    def stats_of(self, partition: Partition) -> dict[str, Any]:
-        """The figures of librdkafka's statistics that concern fetching."""
-        end_offset = partition.end_offset
-        committed_lag = stored_lag = -1
-        if end_offset >= 0:
-            if partition.committed >= 0:
-                committed_lag = max(0, end_offset - partition.committed)
-            if partition.stored >= 0:
-                stored_lag = max(0, end_offset - partition.stored)
-        return {
-            "fetch_state": partition.state,
-            "next_offset": partition.fetch_offset,
-            "app_offset": partition.position,
-            "stored_offset": partition.stored,
-            "stored_leader_epoch": partition.stored_epoch,
-            "committed_offset": partition.committed,
-            "committed_leader_epoch": partition.committed_epoch,
-            "eof_offset": partition.eof_offset,
-            "lo_offset": partition.log_start,
-            "hi_offset": partition.high_watermark,
-            "ls_offset": end_offset,
-            "consumer_lag": committed_lag,
-            "consumer_lag_stored": stored_lag,
-            "leader_epoch": partition.leader_epoch,
-        }

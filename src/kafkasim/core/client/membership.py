@@ -12,22 +12,33 @@ Differs:  another group protocol (KIP-848) is another class with these inputs.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
 
-from kafkasim.core.client.assignors import ASSIGNORS, COOPERATIVE, EAGER, AssignorTopic, GroupMember, run_assignor
+from kafkasim.core.client.assignors import ASSIGNORS, COOPERATIVE, EAGER
 from kafkasim.core.client.coordinator import COORDINATOR_MOVED, Coordinator
 from kafkasim.core.client.core import ClientCore, Timer
 from kafkasim.core.client.error_text import error_text
+from kafkasim.core.client.heartbeats import Heartbeats
 from kafkasim.core.client.items import ASSIGN, LOST, REVOKE, AppQueue, ConsumerError, Rebalance
+from kafkasim.core.client.join_states import (
+    INIT,
+    STEADY,
+    WAIT_ASSIGN_CALL,
+    WAIT_INCR_UNASSIGN_TO_COMPLETE,
+    WAIT_JOIN,
+    WAIT_METADATA,
+    WAIT_SYNC,
+    WAIT_UNASSIGN_CALL,
+    WAIT_UNASSIGN_TO_COMPLETE,
+    Host,
+)
+from kafkasim.core.client.leading import lead
+from kafkasim.core.client.subscribed_topics import SubscribedTopics
 from kafkasim.core.client.subscription import TopicMatcher
 from kafkasim.core.model.effects import NEVER_US
 from kafkasim.core.model.errors import ErrorCode
 from kafkasim.core.model.group_messages import (
-    Assignment as MemberAssignment,
-)
-from kafkasim.core.model.group_messages import (
+    Assignment,
     HeartbeatRequest,
-    HeartbeatResponse,
     JoinGroupMember,
     JoinGroupRequest,
     JoinGroupResponse,
@@ -40,16 +51,6 @@ from kafkasim.core.model.group_messages import (
 )
 from kafkasim.core.model.ids import TopicPartition
 from kafkasim.core.model.messages import MetadataRequest, MetadataResponse
-
-INIT = "init"
-WAIT_JOIN = "wait-join"
-WAIT_METADATA = "wait-metadata"
-WAIT_SYNC = "wait-sync"
-WAIT_ASSIGN_CALL = "wait-assign-call"
-WAIT_UNASSIGN_CALL = "wait-unassign-call"
-WAIT_UNASSIGN_TO_COMPLETE = "wait-unassign-to-complete"
-WAIT_INCR_UNASSIGN_TO_COMPLETE = "wait-incr-unassign-to-complete"
-STEADY = "steady"
 
 _JOIN_INTERVAL_US = 1_000_000
 _GRACE_US = 3_000_000
@@ -65,18 +66,6 @@ _JOIN_RETRIED = COORDINATOR_MOVED | {
     ErrorCode.MEMBER_ID_REQUIRED,
     ErrorCode.ILLEGAL_GENERATION,
 }
-
-
-class Host(Protocol):
-    """What a membership needs of its consumer."""
-
-    def suspend(self) -> None: ...
-    def release(self, now_us: int) -> None: ...
-    def unassign_all(self, now_us: int) -> None: ...
-    def serve_assignment(self, now_us: int) -> None: ...
-    def poll_exceeded_us(self, now_us: int) -> int: ...
-    def watch_polls(self, now_us: int) -> None: ...
-    def try_terminate(self, now_us: int) -> None: ...
 
 
 class ClassicMembership:
@@ -96,14 +85,11 @@ class ClassicMembership:
         self._strategies = [name for name in dict.fromkeys(names) if name]
         self._session_ms = config.ms("session.timeout.ms")
         self._max_poll_ms = config.ms("max.poll.interval.ms")
-        self._heartbeat_us = config.ms("heartbeat.interval.ms") * 1000
-        self._refresh_us = config.ms("topic.metadata.refresh.interval.ms") * 1000
 
         self.state = INIT
         self.member_id = ""
         self.generation_id = -1
         self.lost = False
-        self.subscription: TopicMatcher | None = None
         self.group_assignment: list[TopicPartition] | None = None
         self.terminating = False
         self.waiting_to_leave = False
@@ -113,20 +99,15 @@ class ClassicMembership:
         self._strategy: str | None = None
         self._sticky_generation = -1
         self._is_leader = False
-        self._topics: dict[str, int] = {}
+        self._topics = SubscribedTopics(core, queue)
         self._topics_changed = False
-        self._errored: dict[str, ErrorCode] = {}
         self._awaiting_response = False
         self._next_assignment: list[TopicPartition] | None = None
         self._rejoin_after = False
         self._join_at_us = 0
-        self._heartbeat_at_us = NEVER_US
-        self._heartbeat_in_flight = False
-        self._session_until_us = NEVER_US
-        self._last_heartbeat_error = ErrorCode.NONE
+        self._heartbeats = Heartbeats(core, coordinator, self._on_heartbeat_error)
         self.max_poll_exceeded = False
         self._timer: Timer | None = None
-        self._missing_timer: Timer | None = None
         self.rebalance_count = 0
         self.rebalance_us = 0
 
@@ -134,8 +115,12 @@ class ClassicMembership:
 
     @property
     def protocol(self) -> str:
-        """"NONE" until a strategy was agreed upon."""
+        """ "NONE" until a strategy was agreed upon."""
         return "NONE" if self._strategy is None else ASSIGNORS[self._strategy][0]
+
+    @property
+    def subscription(self) -> TopicMatcher | None:
+        return self._topics.matcher
 
     @property
     def waits_for_answer(self) -> bool:
@@ -185,7 +170,7 @@ class ClassicMembership:
 
     def _unsubscribe(self, *, leave: bool, now_us: int) -> None:
         self._set_subscription(None)
-        self._topics = {}
+        self._topics.counts = {}
         self._is_leader = False
         if leave and self.member_id != "":
             self._leave_when_unassigned = True
@@ -193,8 +178,7 @@ class ClassicMembership:
             self._revoke_all_rejoin(lost=False, now_us=now_us)
 
     def _set_subscription(self, matcher: TopicMatcher | None) -> None:
-        self.subscription = matcher
-        self._core.wants_all_topics = matcher is not None and matcher.has_patterns
+        self._topics.set(matcher)
         if matcher is None:
             self._next_subscription = None
 
@@ -202,10 +186,11 @@ class ClassicMembership:
         """Cooperative: only partitions of topics that are not wanted any more are given up."""
         revoking = [tp for tp in self.group_assignment or () if not matcher.matches(tp.topic)]
         self._set_subscription(matcher)
-        if self._ask_metadata(now_us):
+        if self._topics.ask(now_us):
+            self._is_leader = False
             self.state = WAIT_METADATA
             return
-        if self._update_topics() and not revoking:
+        if self._topics.update() and not revoking:
             self._rejoin(now_us)
         elif revoking:
             self._rebalance_incrementally(REVOKE, revoking, rejoin=True, now_us=now_us)
@@ -225,13 +210,15 @@ class ClassicMembership:
     def on_coordinator(self, now_us: int) -> None:
         self._serve(now_us)
 
-    def on_metadata(self, now_us: int) -> None:
+    def on_metadata(self, is_full: bool, now_us: int) -> None:
         """Metadata were answered: does the subscription mean other topics, or other numbers of partitions, now?"""
+        if is_full:
+            self._topics.full_metadata_us = now_us
         if self.subscription is None:
             return
-        changed = self._update_topics()
+        changed = self._topics.update()
         if self.state == WAIT_METADATA and not self._awaiting_response and not self._is_leader:
-            if self._metadata_missing():
+            if self._topics.missing():
                 return
         elif not changed and not self._topics_changed:
             return
@@ -246,7 +233,7 @@ class ClassicMembership:
             self._is_leader = False
             self._revoke_all_rejoin(lost=False, now_us=now_us)
             return
-        gone = [tp for tp in self.group_assignment or () if tp.topic not in self._topics]
+        gone = [tp for tp in self.group_assignment or () if tp.topic not in self._topics.counts]
         if gone and self.state == STEADY:
             self.lost = True
             self._rebalance_incrementally(REVOKE, gone, rejoin=self._is_leader, now_us=now_us)
@@ -348,12 +335,10 @@ class ClassicMembership:
             if self.subscription is not None and self._can_join():
                 at_us = self._join_at_us
         elif self.state in _BEATING and self.subscription is not None:
-            if self._heartbeat_at_us == NEVER_US:
-                self._heartbeat_at_us = now_us + self._heartbeat_us
             if not self.max_poll_exceeded:
-                at_us = self._heartbeat_at_us
+                at_us = self._heartbeats.due_us(now_us)
             if self.state == STEADY:
-                at_us = min(at_us, self._session_until_us)
+                at_us = min(at_us, self._heartbeats.session_until_us)
         if at_us == NEVER_US:
             return
         at_us = max(at_us, now_us)
@@ -365,12 +350,12 @@ class ClassicMembership:
         self._timer = self._core.call_at(at_us, self._serve)
 
     def _can_join(self) -> bool:
-        return self._coordinator.is_up and not self._awaiting_response and bool(self._topics)
+        return self._coordinator.is_up and not self._awaiting_response and bool(self._topics.counts)
 
     def _serve(self, now_us: int) -> None:
         if self._core.fatal_error != ErrorCode.NONE:
             return
-        if self.state == STEADY and now_us >= self._session_until_us:
+        if self.state == STEADY and now_us >= self._heartbeats.session_until_us:
             self._session_expired(now_us)
         if self.state == INIT and not self._awaiting_response:
             if self._next_subscription is not None:
@@ -381,77 +366,13 @@ class ClassicMembership:
                 self._unsubscribe(leave=True, now_us=now_us)
             if self.state == INIT and self.subscription is not None and now_us >= self._join_at_us:
                 self._join(now_us)
-        elif self.state in _BEATING and self.subscription is not None and now_us >= self._heartbeat_at_us:
+        elif self.state in _BEATING and self._heartbeats.due_us(now_us) <= now_us and self.subscription is not None:
             self._heartbeat(now_us)
         self._arm(now_us)
 
     def _tell(self, error: ConsumerError) -> None:
         self._queue.put_error(error)
         self._core.wake = True
-
-    # --- Topics ----------------------------------------------------------------------------------------------------
-
-    def _metadata_missing(self) -> bool:
-        """Is some subscribed topic not answered for yet?"""
-        assert self.subscription is not None
-        metadata = self._core.metadata
-        known = all((topic := metadata.topic(name)) and topic.refreshed_us >= 0 for name in self.subscription.names)
-        return not known or (self.subscription.has_patterns and not self._core_has_all())
-
-    def _core_has_all(self) -> bool:
-        return self._full_metadata_us >= 0
-
-    #: When all topics were last listed; -1: never.
-    _full_metadata_us = -1
-
-    def on_full_metadata(self, now_us: int) -> None:
-        self._full_metadata_us = now_us
-
-    def _ask_metadata(self, now_us: int) -> bool:
-        """Ask for what the subscription needs; False if all of it is known."""
-        assert self.subscription is not None
-        core = self._core
-        if self.subscription.has_patterns:
-            max_age_us = 3 * self._refresh_us
-            if self._full_metadata_us >= 0 and now_us - self._full_metadata_us <= max_age_us:
-                return False
-            core.refresh_all(now_us)
-            return True
-        missing = []
-        for name in self.subscription.names:
-            topic = core.metadata.want(name, now_us)
-            if topic.partitions:
-                core.want_topic(name, now_us)
-            elif topic.refreshed_us < 0:
-                missing.append(name)
-        if missing:
-            core.refresh_topics(missing, now_us)
-        return bool(missing)
-
-    def _update_topics(self) -> bool:
-        """Take over what the subscription means now; True if that is something else."""
-        assert self.subscription is not None
-        topics, errored = self.subscription.effective(self._core.metadata)
-        before, self._errored = self._errored, dict(errored)
-        for name, code in errored:
-            if before.get(name) != code:
-                text = f"Subscribed topic not available: {name}: {error_text(code)}"
-                self._tell(ConsumerError(code, text, topic=name))
-        if topics == self._topics:
-            return False
-        self._topics = topics
-        return True
-
-    def _watch_missing(self, now_us: int) -> None:
-        """A subscribed topic that does not exist is asked for with every regular refresh, and not before."""
-        timer = self._missing_timer
-        if (timer is None or timer.callback is None) and self._refresh_us > 0 and self._errored:
-            self._missing_timer = self._core.call_at(now_us + self._refresh_us, self._ask_missing)
-
-    def _ask_missing(self, now_us: int) -> None:
-        if self.subscription is not None and self._errored and not self.terminating:
-            self._core.refresh_topics(tuple(self._errored), now_us)
-            self._watch_missing(now_us)
 
     # --- Joining ---------------------------------------------------------------------------------------------------
 
@@ -461,14 +382,12 @@ class ClassicMembership:
         if self.max_poll_exceeded and self._host.poll_exceeded_us(now_us) > 0:
             return
         self.max_poll_exceeded = False
-        if self._ask_metadata(now_us):
+        if self._topics.ask(now_us):
             self.state = WAIT_METADATA
             return
-        self._update_topics()
-        for name in self._topics:
-            self._core.want_topic(name, now_us)
-        self._watch_missing(now_us)
-        if not self._topics or not self._coordinator.is_up:
+        self._topics.update()
+        self._topics.watch(now_us)
+        if not self._topics.counts or not self._coordinator.is_up:
             return  # Metadata, or the coordinator, bring us back.
         self._join_at_us = now_us + _JOIN_INTERVAL_US
         self.state = WAIT_JOIN
@@ -491,7 +410,7 @@ class ClassicMembership:
         generation_id = self._sticky_generation if is_sticky else -1
         user_data = b"" if generation_id < 0 else generation_id.to_bytes(4, "big")
         owned = tuple(self.group_assignment or ())
-        return Subscription(tuple(self._topics), owned, generation_id, self._rack_id, user_data)
+        return Subscription(tuple(self._topics.counts), owned, generation_id, self._rack_id, user_data)
 
     def _on_joined(self, response: JoinGroupResponse | None, error: ErrorCode, now_us: int) -> None:
         self._awaiting_response = False
@@ -553,23 +472,14 @@ class ClassicMembership:
             if response is None or response.error != ErrorCode.NONE:
                 self._rejoin(at_us)
                 return
-            given = [_as_member(member) for member in members]
             assert self._strategy is not None
-            assignments = run_assignor(self._strategy, given, _assignor_topics(response))
-            user_data = {member.member_id: member.subscription.user_data for member in members}
-            self._sync(
-                tuple(
-                    (member_id, MemberAssignment(tuple(partitions), user_data[member_id]))
-                    for member_id, partitions in assignments.items()
-                ),
-                at_us,
-            )
+            self._sync(lead(self._strategy, members, response), at_us)
             self._core.take_metadata(response, False, at_us)
 
         if not self._core.send_to_any(MetadataRequest(topics, False), on_end, now_us=now_us):
             self._rejoin(now_us)
 
-    def _sync(self, assignments: tuple[tuple[str, MemberAssignment], ...], now_us: int) -> None:
+    def _sync(self, assignments: tuple[tuple[str, Assignment], ...], now_us: int) -> None:
         self.state = WAIT_SYNC
         self._awaiting_response = True
         request = SyncGroupRequest(
@@ -592,7 +502,7 @@ class ClassicMembership:
         if response is not None:
             error = response.error
         if response is not None and error == ErrorCode.NONE:
-            self._session_until_us = now_us + self._session_ms * 1000
+            self._heartbeats.synced(now_us)
             self._sticky_generation = self.generation_id
             self._on_assigned(list(response.assignment.partitions), now_us)
             return
@@ -626,6 +536,7 @@ class ClassicMembership:
     def _rejoin(self, now_us: int) -> None:
         if self.subscription is None and self._next_subscription is None:
             self._maybe_leave(now_us)
+        self._is_leader = False
         self.state = INIT
         self._serve(now_us)
 
@@ -706,25 +617,18 @@ class ClassicMembership:
     # --- Heartbeats, session ---------------------------------------------------------------------------------------
 
     def _heartbeat(self, now_us: int) -> None:
-        self._heartbeat_at_us = now_us + self._heartbeat_us
-        if self.max_poll_exceeded or self._heartbeat_in_flight or not self._coordinator.is_up:
-            return
-        self._heartbeat_in_flight = True
-        request = HeartbeatRequest(self._group_id, self.generation_id, self.member_id, self.group_instance_id)
-        self._coordinator.send(request, self._on_heartbeat, now_us, self._session_ms * 1000)
+        request = None
+        if not self.max_poll_exceeded:
+            request = HeartbeatRequest(self._group_id, self.generation_id, self.member_id, self.group_instance_id)
+        self._heartbeats.send(request, now_us)
 
-    def _on_heartbeat(self, response: HeartbeatResponse | None, error: ErrorCode, now_us: int) -> None:
-        self._heartbeat_in_flight = False
-        self._last_heartbeat_error = error = error if response is None else response.error
-        if error == ErrorCode.NONE:
-            self._extend_session(now_us)
-        elif self.state in (INIT, WAIT_JOIN, WAIT_METADATA, WAIT_SYNC):
-            pass  # An answer of an earlier generation.
-        elif error in COORDINATOR_MOVED:
+    def _on_heartbeat_error(self, error: ErrorCode, now_us: int) -> None:
+        if self.state in (INIT, WAIT_JOIN, WAIT_METADATA, WAIT_SYNC):
+            return  # An answer of an earlier generation.
+        if error in COORDINATOR_MOVED:
             self._coordinator.on_dead(now_us)
         elif error == ErrorCode.REBALANCE_IN_PROGRESS:
-            self._extend_session(now_us)
-            if not self.waits_for_answer:
+            if not self.is_rebalancing:
                 self._group_is_rebalancing(now_us)
         elif error == ErrorCode.UNKNOWN_MEMBER_ID:
             self.member_id = ""
@@ -736,20 +640,14 @@ class ClassicMembership:
             self._become_fatal(error)
             self._lose(now_us)
 
-    def _extend_session(self, now_us: int) -> None:
-        if self._session_until_us != NEVER_US:
-            self._session_until_us = now_us + self._session_ms * 1000
-
     def _group_is_rebalancing(self, now_us: int) -> None:
-        if self.is_rebalancing:
-            return
         if self.protocol == COOPERATIVE:
             self._rejoin(now_us)
         else:
             self._revoke_all_rejoin(lost=False, now_us=now_us)
 
     def _session_expired(self, now_us: int) -> None:
-        self._session_until_us = NEVER_US
+        self._heartbeats.expire()
         self.member_id = ""
         self._lose(now_us)
 
@@ -774,32 +672,3 @@ class ClassicMembership:
         self.waiting_to_leave = False
         if self.terminating:
             self._host.try_terminate(now_us)
-
-
-def _as_member(member: JoinGroupMember) -> GroupMember:
-    subscription = member.subscription
-    return GroupMember(
-        member.member_id,
-        subscription.topics,
-        member.group_instance_id,
-        subscription.owned_partitions,
-        subscription.generation_id,
-        subscription.rack_id,
-    )
-
-
-def _assignor_topics(response: MetadataResponse) -> list[AssignorTopic]:
-    """Topics by name, with the racks of their replicas where brokers have any."""
-    rack_of = {broker.node_id: broker.rack for broker in response.brokers if broker.rack is not None}
-    topics = []
-    for topic in sorted(response.topics, key=lambda each: each.name):
-        if topic.error != ErrorCode.NONE or not topic.partitions:
-            continue
-        racks = None
-        if rack_of:
-            racks = tuple(
-                tuple(sorted({rack_of[node] for node in partition.replicas if node in rack_of}))
-                for partition in sorted(topic.partitions, key=lambda each: each.partition)
-            )
-        topics.append(AssignorTopic(topic.name, len(topic.partitions), racks))
-    return topics

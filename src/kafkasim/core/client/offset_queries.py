@@ -95,9 +95,7 @@ class OffsetQuery:
             self._maybe_end(at_us)
 
         request = ListOffsetsRequest(partitions, NO_NODE, self._isolation_level)
-        self._core.send(
-            node, request, on_end, now_us=now_us, timeout_us=max(1, self._until_us - now_us)
-        )
+        self._core.send(node, request, on_end, now_us=now_us, timeout_us=max(1, self._until_us - now_us))
 
     def _again(self, now_us: int) -> None:
         self._attempt += 1

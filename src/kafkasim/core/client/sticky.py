@@ -14,9 +14,7 @@ from kafkasim.core.client.sticky_input import AssignorTopic, GroupMember, use_ra
 from kafkasim.core.model.ids import TopicPartition
 
 
-def assign_sticky(
-    members: Sequence[GroupMember], topics: Sequence[AssignorTopic]
-) -> dict[str, list[TopicPartition]]:
+def assign_sticky(members: Sequence[GroupMember], topics: Sequence[AssignorTopic]) -> dict[str, list[TopicPartition]]:
     """The balanced assignment before the cooperative adjustment."""
     return _Sticky(members, topics).run()
 

@@ -34,9 +34,7 @@ class AssignorTopic:
 def use_racks(topics: Sequence[AssignorTopic], members: Sequence[GroupMember]) -> bool:
     """Racks matter if a member shares one with some replica, and some partition is not in every rack."""
     member_racks = {
-        member.rack_id
-        for member in members
-        if member.rack_id and any(topic.name in member.topics for topic in topics)
+        member.rack_id for member in members if member.rack_id and any(topic.name in member.topics for topic in topics)
     }
     partitions = [racks for topic in topics for racks in topic.racks or ()]
     all_racks = {rack for racks in partitions for rack in racks}

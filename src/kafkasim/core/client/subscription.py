@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import Any
 
 import attrs
 
@@ -82,6 +83,32 @@ class Partition:
 
     def clear_position(self) -> None:
         self.position, self.position_epoch = OFFSET_INVALID, NO_EPOCH
+
+    def stats(self) -> dict[str, Any]:
+        """The figures of librdkafka's statistics for this partition."""
+        end_offset = self.end_offset
+        committed_lag = stored_lag = -1
+        if end_offset >= 0:
+            if self.committed >= 0:
+                committed_lag = max(0, end_offset - self.committed)
+            if self.stored >= 0:
+                stored_lag = max(0, end_offset - self.stored)
+        return {
+            "fetch_state": self.state,
+            "next_offset": self.fetch_offset,
+            "app_offset": self.position,
+            "stored_offset": self.stored,
+            "stored_leader_epoch": self.stored_epoch,
+            "committed_offset": self.committed,
+            "committed_leader_epoch": self.committed_epoch,
+            "eof_offset": self.eof_offset,
+            "lo_offset": self.log_start,
+            "hi_offset": self.high_watermark,
+            "ls_offset": end_offset,
+            "consumer_lag": committed_lag,
+            "consumer_lag_stored": stored_lag,
+            "leader_epoch": self.leader_epoch,
+        }
 
     @property
     def started(self) -> bool:
