@@ -1,1 +1,31 @@
-"""A deterministic, replicated Kafka inside one Python process."""
+"""A deterministic, replicated Kafka inside one Python process.
+
+``kafkasim.Cluster`` is the simulator, ``kafkasim.connect(url)`` the same handle over either side. Both are imported when first used, so
+that ``import kafkasim`` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from kafkasim.errors import ConfigurationError, Unsupported
+
+if TYPE_CHECKING:
+    from kafkasim.connect import connect
+    from kafkasim.handle import Cluster
+
+__version__ = "0.1.0"
+
+__all__ = ["Cluster", "ConfigurationError", "Unsupported", "__version__", "connect"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "Cluster":
+        from kafkasim.handle import Cluster
+
+        return Cluster
+    if name == "connect":
+        from kafkasim.connect import connect
+
+        return connect
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -34,7 +34,7 @@ def connect(url: str) -> Any:
 
 
 def _connect_simulator(options: dict[str, Any]) -> Any:
-    from kafkasim.sim.cluster import Cluster
+    from kafkasim.handle import Cluster
 
     return Cluster(**options)
 

@@ -6,3 +6,7 @@ Rule 1:   errors of the modelled world are not here: they are values, or conflue
 
 class Unsupported(Exception):
     """This backend cannot do what was asked, and says why; the pytest plugin turns it into a skip."""
+
+
+class ConfigurationError(ValueError):
+    """What was asked for cannot be: an unknown key, an impossible value. The text names it and the way out."""

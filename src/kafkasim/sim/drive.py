@@ -224,7 +224,7 @@ class ClientShell(NodeShell):
         self._scheduler = scheduler
         self._on_close = on_close
         self._waiters: list[Waiter] = []
-        self._host = host
+        self.host = host
         if host is not None:
             host.on_kill.append(self.kill)
             host.on_pause.append(self.pause)
@@ -281,13 +281,13 @@ class ClientShell(NodeShell):
         self.stop()
 
     def _forget(self) -> None:
-        if self._host is not None:
+        if self.host is not None:
             for hooks, hook in (
-                (self._host.on_kill, self.kill),
-                (self._host.on_pause, self.pause),
-                (self._host.on_resume, self.resume),
+                (self.host.on_kill, self.kill),
+                (self.host.on_pause, self.pause),
+                (self.host.on_resume, self.resume),
             ):
                 if hook in hooks:
                     hooks.remove(hook)
-            self._host = None
+            self.host = None
         self._on_close(self)

@@ -1,0 +1,77 @@
+"""What consumers were given: in order, without holes, and the same record at the same offset for everybody.
+
+R1 poll-back: within one assignment, an offset at or below one already given.     R2 poll-skip: visible records jumped over.
+P6 inconsistent-offset: one offset that held two different records.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping
+
+from kafkasim.check.log_oracles import LogView
+from kafkasim.check.report import Report
+from kafkasim.core.model.history import Assigned, Delivered, HistoryEvent, Revoked, Sought
+from kafkasim.core.model.ids import TopicPartition
+
+
+def check_deliveries(events: Iterable[HistoryEvent], logs: Mapping[TopicPartition, LogView], report: Report) -> None:
+    """R1 and R2, per consumer and partition, from one ``Assigned`` (or ``Sought``) to the next. O(events)."""
+    next_offset: dict[tuple[str, TopicPartition], int] = {}
+    visible = {tp: [batch.base_offset for batch in view.batches if not batch.is_control] for tp, view in logs.items()}
+    for event in events:
+        if isinstance(event, Delivered):
+            _check_delivery(event, next_offset, logs, visible, report)
+        elif isinstance(event, Assigned | Revoked):
+            for tp in event.partitions:
+                next_offset.pop((event.client, tp), None)
+        elif isinstance(event, Sought):
+            next_offset.pop((event.client, event.tp), None)
+
+
+def _check_delivery(
+    event: Delivered,
+    next_offset: dict[tuple[str, TopicPartition], int],
+    logs: Mapping[TopicPartition, LogView],
+    visible: Mapping[TopicPartition, list[int]],
+    report: Report,
+) -> None:
+    batch = event.batch
+    first, last = batch.offset_at(event.start), batch.offset_at(event.stop - 1)
+    report.count("deliveries", event.stop - event.start)
+    expected = next_offset.get((event.client, event.tp))
+    if expected is not None and first < expected:
+        report.add("poll-back", f"{event.client} was given {event.tp} offset {first} after {expected - 1}")
+    elif expected is not None and first > expected:
+        view = logs.get(event.tp)
+        if view is not None and not view.is_compacted and _has_visible(visible[event.tp], view, expected, first):
+            report.add("poll-skip", f"{event.client} was given {event.tp} offset {first} right after {expected - 1}")
+    next_offset[event.client, event.tp] = last + 1
+
+
+def _has_visible(bases: list[int], view: LogView, start: int, end: int) -> bool:
+    """Is there a record that a reader should have seen in ``[start, end)`` of the log as it is now?"""
+    start = max(start, view.start_offset)
+    if start >= end:
+        return False
+    index = bisect_left(bases, start)
+    return index < len(bases) and bases[index] < end
+
+
+def check_consistency(events: Iterable[HistoryEvent], logs: Mapping[TopicPartition, LogView], report: Report) -> None:
+    """P6: two consumers, or a consumer and the log, hold different records at one offset. O(events)."""
+    seen: dict[tuple[TopicPartition, int], object] = {}
+    told: set[tuple[TopicPartition, int]] = set()
+    for event in events:
+        if not isinstance(event, Delivered):
+            continue
+        key = (event.tp, event.batch.base_offset)
+        earlier = seen.setdefault(key, event.batch.columns)
+        view = logs.get(event.tp)
+        if earlier is not event.batch.columns and key not in told and view is not None and not view.is_compacted:
+            told.add(key)
+            text = f"{event.tp} offset {event.batch.base_offset} held different records at different times"
+            if view.promises_acked:
+                report.add("inconsistent-offset", text)
+            else:
+                report.allow("inconsistent-offset", f"{text} (replicas may diverge with these settings)")

@@ -1,0 +1,88 @@
+"""What became of records that were acknowledged: still there, there once, lost with or without leave.
+
+Rule 1:   a record is its place in the columns that its producer sealed, so a batch is looked up, never compared.
+Rule 2:   a loss counts as a breach only where the settings promise the record: acks=all, and min.insync.replicas of two or more
+          where there are several replicas. Elsewhere it is told as allowed.
+
+P1 acked-loss: acknowledged, not in the log although at or above its start.       P3 log-duplicate: one record at two offsets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import attrs
+
+from kafkasim.check.report import Report
+from kafkasim.core.model.errors import ErrorCode
+from kafkasim.core.model.history import Acked, HistoryEvent
+from kafkasim.core.model.ids import TopicPartition
+from kafkasim.core.model.records import RecordBatch
+
+ACKS_ALL = -1
+
+
+@attrs.define(slots=True, eq=False)
+class LogView:
+    """A partition as it is at the end: the batches below the high watermark, where it starts, and what it promises."""
+
+    batches: Sequence[RecordBatch]
+    start_offset: int = 0
+    min_insync_replicas: int = 1
+    replication_factor: int = 1
+    is_compacted: bool = False
+    has_leader: bool = True
+
+    @property
+    def promises_acked(self) -> bool:
+        return self.replication_factor > 1 and self.min_insync_replicas >= 2
+
+
+def check_acked(events: Iterable[HistoryEvent], logs: Mapping[TopicPartition, LogView], report: Report) -> None:
+    """P1 over every delivery report without an error. O(events + batches)."""
+    at_offset = {
+        tp: {batch.base_offset: batch for batch in view.batches}
+        for tp, view in logs.items()
+        if not view.is_compacted
+    }
+    for event in events:
+        if not isinstance(event, Acked) or event.error is not ErrorCode.NONE or event.base_offset < 0:
+            continue
+        report.count("acknowledged records", event.stop - event.start)
+        view = logs.get(event.tp)
+        if view is None or view.is_compacted or not view.has_leader:
+            continue
+        if event.base_offset + event.stop <= view.start_offset:
+            continue
+        found = at_offset[event.tp].get(event.base_offset)
+        if found is None or found.columns is not event.batch.columns:
+            _tell_loss(event, view, report)
+
+
+def _tell_loss(event: Acked, view: LogView, report: Report) -> None:
+    first, last = event.base_offset + event.start, event.base_offset + event.stop - 1
+    place = f"{event.tp} offset {first}" if first == last else f"{event.tp} offsets {first}..{last}"
+    text = f"{place}, acknowledged to {event.client} at {event.at_us / 1e6:.6f} s, are not in the log"
+    if event.acks != ACKS_ALL:
+        report.allow("acked-loss", f"{text} (acks={event.acks} does not wait for replicas)")
+    elif not view.promises_acked:
+        why = f"replication factor {view.replication_factor}, min.insync.replicas {view.min_insync_replicas}"
+        report.allow("acked-loss", f"{text} ({why}: one copy was promised)")
+    else:
+        report.add("acked-loss", text)
+
+
+def check_duplicates(events: Iterable[HistoryEvent], logs: Mapping[TopicPartition, LogView], report: Report) -> None:
+    """P3 over the logs; who produced a batch, and whether idempotence was on, is read from its producer id."""
+    for tp, view in logs.items():
+        first_at: dict[int, RecordBatch] = {}
+        for batch in view.batches:
+            report.count("log batches")
+            earlier = first_at.setdefault(id(batch.columns), batch)
+            if earlier is batch:
+                continue
+            text = f"{tp}: the {len(batch.columns)} record(s) at offset {earlier.base_offset} are at {batch.base_offset} again"
+            if batch.producer_id >= 0:
+                report.add("log-duplicate", text)
+            else:
+                report.allow("log-duplicate", f"{text} (a retry without enable.idempotence)")

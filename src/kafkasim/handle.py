@@ -1,0 +1,226 @@
+"""The cluster handle: a simulated cluster with the client facade, ``install`` and ``check``.
+
+Rule 1:   names and meanings are those of ``kafkasim.connect``'s real backends, so that one test body runs on both.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from kafkasim.check.log_oracles import LogView
+from kafkasim.check.report import Report
+from kafkasim.check.run import check_history
+from kafkasim.confluent_kafka.install import INSTALLATION
+from kafkasim.core.model.ids import TopicPartition
+from kafkasim.core.model.views import StoredRecord
+from kafkasim.sim import runtime
+from kafkasim.sim.cluster import SimulatedCluster
+from kafkasim.sim.tasks import Host, Task
+
+if TYPE_CHECKING:
+    from kafkasim.confluent_kafka import Consumer, KafkaError, Message, Producer
+
+
+class Cluster(SimulatedCluster):
+    """A replicated Kafka in virtual time, under one seed.
+
+    Args:
+        brokers: how many; their ids are 1, 2, ...
+        controllers: None: every broker is also a voter of the controller quorum. A list of broker ids: those are. An int: that
+            many dedicated controllers besides the brokers.
+        seed: decides everything that is left to chance.
+        racks: one name for each broker.
+        config: broker configs (server.properties) by Kafka's names.
+        features: switches that turn protections off; none exist yet.
+
+    Use it in a ``with`` statement; at its end tasks, clients and brokers are gone. Blocking calls of tasks, and of plain code outside
+    them, let virtual time pass. Raises ``ConfigurationError`` for what cannot be.
+    """
+
+    def __init__(self, brokers: int = 3, **options: Any) -> None:
+        super().__init__(brokers, **options)
+        self.scheduler.on_first_task.append(self._install_for_tasks)
+        self.scheduler.on_last_task.append(self._uninstall_after_tasks)
+        self._installed_for_tasks = False
+        self._clients_to_close: list[Any] = []
+        self._shared_producer: Producer | None = None
+
+    def __enter__(self) -> Cluster:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End every task, client and broker; everything patched is as it was."""
+        super().close()
+        self._uninstall_after_tasks()
+
+    def name(self, label: str) -> str:
+        """A topic or group name for this test; on a simulated cluster, which nobody shares, the label itself."""
+        return label
+
+    # --- user code -------------------------------------------------------------------------------------------------
+
+    def spawn(
+        self,
+        function: Callable[..., Any],
+        *args: Any,
+        name: str | None = None,
+        host: Host | None = None,
+        process: bool = False,
+        **keywords: Any,
+    ) -> Task:
+        """Run blocking user code as a task in virtual time, on a host of its own unless ``host`` is given.
+
+        While any task is there, ``confluent_kafka``, the clock, ``random`` and ``uuid4`` are this cluster's inside it.
+        ``process`` is for real clusters; here every task can be killed.
+        """
+        return self.scheduler.spawn(function, *args, name=name, host=host, **keywords)
+
+    @contextlib.contextmanager
+    def install(self, bootstrap: str | Sequence[str] | None = None) -> Iterator[Cluster]:
+        """Let ``confluent_kafka``, the clock, ``random`` and ``uuid4`` be this cluster's until the end of the ``with`` statement.
+
+        ``bootstrap`` limits it to some addresses; by default every ``bootstrap.servers`` reaches this cluster.
+        """
+        addresses = None
+        if bootstrap is not None:
+            listed = bootstrap.split(",") if isinstance(bootstrap, str) else bootstrap
+            addresses = frozenset(address.strip() for address in listed)
+        entry = runtime.Installed(self, addresses)
+        INSTALLATION.install()
+        runtime.installed(entry)
+        try:
+            with self.clock.install():
+                yield self
+        finally:
+            runtime.uninstalled(entry)
+            INSTALLATION.uninstall()
+
+    def _install_for_tasks(self) -> None:
+        if not self._installed_for_tasks:
+            self._installed_for_tasks = True
+            INSTALLATION.install()
+
+    def _uninstall_after_tasks(self) -> None:
+        if self._installed_for_tasks:
+            self._installed_for_tasks = False
+            INSTALLATION.uninstall()
+
+    # --- clients ---------------------------------------------------------------------------------------------------
+
+    def producer(self, config: Mapping[str, Any] | None = None, /, **keywords: Any) -> Producer:
+        """A ``confluent_kafka.Producer`` on this cluster; ``linger_ms=5`` is ``"linger.ms": 5``."""
+        from kafkasim.confluent_kafka import Producer
+
+        return Producer(self._client_config(config, keywords))
+
+    def consumer(
+        self,
+        group_id: str,
+        topics: Sequence[str] = (),
+        config: Mapping[str, Any] | None = None,
+        /,
+        **keywords: Any,
+    ) -> Consumer:
+        """A ``confluent_kafka.Consumer`` of the group, subscribed where topics are named."""
+        from kafkasim.confluent_kafka import Consumer
+
+        consumer = Consumer({"group.id": group_id, **self._client_config(config, keywords)})
+        if topics:
+            consumer.subscribe(list(topics))
+        return consumer
+
+    def admin(self, config: Mapping[str, Any] | None = None, /, **keywords: Any) -> Any:
+        """A ``confluent_kafka.admin.AdminClient`` on this cluster (needs the extra ``confluent``)."""
+        from kafkasim.confluent_kafka import admin
+
+        return admin.AdminClient(self._client_config(config, keywords))
+
+    def _client_config(self, config: Mapping[str, Any] | None, keywords: Mapping[str, Any]) -> dict[str, Any]:
+        dotted = {(name if "." in name else name.replace("_", ".")): value for name, value in keywords.items()}
+        return {"bootstrap.servers": self.bootstrap_servers, **dict(config or {}), **dotted}
+
+    # --- short tests -----------------------------------------------------------------------------------------------
+
+    def produce(
+        self,
+        topic: str,
+        values: Iterable[bytes | str | None],
+        keys: Iterable[bytes | str | None] | None = None,
+    ) -> list[tuple[int, int]]:
+        """Write records with ``acks=all`` and wait for all of them; each one's partition and offset."""
+        from kafkasim.confluent_kafka import KafkaException
+
+        if self._shared_producer is None:
+            self._shared_producer = self.producer({"acks": "all", "client.id": "kafkasim-produce"})
+        producer = self._shared_producer
+        listed = list(values)
+        listed_keys = [None] * len(listed) if keys is None else list(keys)
+        outcomes: dict[int, tuple[KafkaError | None, Message]] = {}
+
+        def note(index: int) -> Callable[[KafkaError | None, Message], None]:
+            return lambda error, message: outcomes.update({index: (error, message)})
+
+        for index, (key, value) in enumerate(zip(listed_keys, listed, strict=True)):
+            producer.produce(topic, value, key, on_delivery=note(index))
+            producer.poll(0)
+        producer.flush()
+        written = []
+        for index in range(len(listed)):
+            error, message = outcomes[index]
+            if error is not None:
+                raise KafkaException(error)
+            written.append((int(message.partition() or 0), int(message.offset() or 0)))
+        return written
+
+    def records(self, topic: str) -> list[StoredRecord]:
+        """What the log holds below the high watermark, partition by partition."""
+        stored = []
+        for number in range(len(self.describe_topic(topic))):
+            for batch in self.log(TopicPartition(topic, number)):
+                if batch.is_control:
+                    continue
+                columns = batch.columns
+                for index in range(len(columns)):
+                    headers = columns.headers[index] if columns.headers is not None else None
+                    stored.append(
+                        StoredRecord(
+                            topic,
+                            number,
+                            batch.offset_at(index),
+                            columns.keys[index],
+                            columns.values[index],
+                            batch.timestamp_ms_at(index),
+                            batch.timestamp_type + 1,
+                            list(headers or ()),
+                        )
+                    )
+        return stored
+
+    # --- judging ---------------------------------------------------------------------------------------------------
+
+    def check(self) -> Report:
+        """Hold the history of this run, and the logs as they are now, against what Kafka promises for the settings in use."""
+        report = check_history(self.history.events, self._log_views())
+        for task in self.scheduler.failed:
+            report.add("task-failed", f"task {task.name!r} ended with {task.exception!r}")
+        return report
+
+    def _log_views(self) -> dict[TopicPartition, LogView]:
+        image = self._controller_image()
+        views = {}
+        for topic in image.topics.values() if image is not None else ():
+            is_compacted = "compact" in image.topic_config(topic.name, "cleanup.policy")
+            min_isr = image.topic_int(topic.name, "min.insync.replicas")
+            for state in topic.partitions:
+                batches = self.log(state.tp)
+                replica = self._leader_replica(state)
+                start = 0 if replica is None else replica.log_start
+                views[state.tp] = LogView(
+                    batches, start, min_isr, len(state.replicas), is_compacted, replica is not None
+                )
+        return views

@@ -1,0 +1,589 @@
+"""A simulated cluster: its server processes on a network in virtual time, and the hands that harm and heal them.
+
+Rule 1:   a process is made from its storage alone; crash, power loss and orderly shutdown differ in what they leave there.
+Rule 2:   what the handle tells of partitions and replicas is white-box truth; what it does to topics and groups goes through an
+          admin client, as anybody's does.
+Beside:   ``kafkasim.handle`` adds the client facade, ``install`` and ``check`` to this.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from kafkasim.core.group.partitioning import coordinator_partition
+from kafkasim.core.model.admin_messages import CreateTopicsRequest, CreateTopicsResponse, NewTopicSpec
+from kafkasim.core.model.client_config import ClientConfig
+from kafkasim.core.model.effects import Note
+from kafkasim.core.model.errors import ErrorCode
+from kafkasim.core.model.group_messages import DescribeGroupsRequest, DescribeGroupsResponse
+from kafkasim.core.model.ids import CONSUMER_OFFSETS_TOPIC, NO_LEADER, NO_NODE, NodeId, TopicPartition
+from kafkasim.core.model.records import RecordBatch
+from kafkasim.core.model.server_config import BROKER_CONFIGS
+from kafkasim.core.model.views import GroupDescription, MemberDescription, PartitionDescription
+from kafkasim.core.node.server import NodeStorage, ServerIdentity, ServerNode
+from kafkasim.errors import ConfigurationError
+from kafkasim.sim import runtime
+from kafkasim.sim.clock import EPOCH_US
+from kafkasim.sim.drive import ClientShell, ServerShell
+from kafkasim.sim.network import Link
+from kafkasim.sim.tasks import Host, Task
+from kafkasim.sim.world import World
+
+_START_TIMEOUT_US = 120_000_000
+
+_clusters_made = 0
+
+
+class ServerProcess:
+    """One server: what survives on its disk, and the process that runs on it, if one does.
+
+    ``state``: "running", "paused", "stopping", "stopped", "crashed" or "off" (no power).
+    """
+
+    def __init__(self, cluster: SimulatedCluster, identity: ServerIdentity) -> None:
+        self.identity = identity
+        self.storage = NodeStorage()
+        self.state = "stopped"
+        self.incarnations = 0
+        self._cluster = cluster
+        self._shell: ServerShell | None = None
+
+    @property
+    def id(self) -> NodeId:
+        return self.identity.node_id
+
+    @property
+    def node(self) -> ServerNode | None:
+        """The live node, for white-box views; None while no process runs."""
+        return None if self._shell is None else self._shell.node  # type: ignore[return-value]
+
+    def start(self) -> None:
+        if self._shell is not None:
+            return
+        self.incarnations += 1
+        cluster = self._cluster
+        node = ServerNode(
+            self.identity,
+            self.storage,
+            cluster.choices.draw,
+            wall_offset_us=EPOCH_US,
+            incarnation=self.incarnations,
+            now_us=cluster.now_us,
+        )
+        self._shell = ServerShell(node, cluster.kernel, cluster.fabric, cluster._on_note, self._on_halt)
+        self.state = "running"
+        self._shell.start()
+
+    def crash(self) -> None:
+        """SIGKILL: the process is gone, the page cache stays."""
+        self._end("crashed")
+
+    def power_loss(self) -> None:
+        """The machine is gone: what was not flushed is lost, and nobody is left to reset its connections."""
+        if self._shell is not None:
+            self._end("off", silent=True)
+            self.storage.power_loss()
+
+    def shutdown(self) -> None:
+        """SIGTERM: a controlled shutdown; the process ends when the controller lets it go."""
+        if self._shell is not None and self.state in ("running", "paused"):
+            self.resume()
+            self.state = "stopping"
+            self._shell.node.begin_shutdown(self._cluster.now_us)  # type: ignore[attr-defined]
+            self._shell.settle()
+
+    def pause(self) -> None:
+        """SIGSTOP."""
+        if self._shell is not None and self.state == "running":
+            self.state = "paused"
+            self._shell.pause()
+
+    def resume(self) -> None:
+        """SIGCONT."""
+        if self._shell is not None and self.state == "paused":
+            self.state = "running"
+            self._shell.resume()
+
+    def _on_halt(self, reason: str) -> None:
+        self._end("stopped")
+
+    def _end(self, state: str, *, silent: bool = False) -> None:
+        if self._shell is not None:
+            shell, self._shell = self._shell, None
+            shell.stop(silent=silent)
+            self.state = state
+
+
+class Brokers:
+    """One broker, or all of a rack: every fault of a process, done to each."""
+
+    def __init__(self, cluster: SimulatedCluster, processes: Sequence[ServerProcess]) -> None:
+        self._cluster = cluster
+        self.processes = tuple(processes)
+
+    def __repr__(self) -> str:
+        return f"<broker {', '.join(str(process.id) for process in self.processes)}: {self.state}>"
+
+    @property
+    def ids(self) -> tuple[NodeId, ...]:
+        return tuple(process.id for process in self.processes)
+
+    @property
+    def state(self) -> str:
+        """The state of the process, or of each, comma-separated, where they differ."""
+        return ", ".join(dict.fromkeys(process.state for process in self.processes))
+
+    def crash(self) -> None:
+        """Kill the process (SIGKILL). Its log keeps what was written, flushed or not."""
+        self._each("crash")
+
+    def power_loss(self) -> None:
+        """Cut the power: only what was flushed is left."""
+        self._each("power_loss")
+
+    def shutdown(self) -> None:
+        """Stop in order (SIGTERM): leaderships move first."""
+        self._each("shutdown")
+
+    def start(self) -> None:
+        """Start a new process on what the old one left; nothing if one runs."""
+        self._each("start")
+
+    def pause(self) -> None:
+        """Freeze the process (SIGSTOP); its connections stay open."""
+        self._each("pause")
+
+    def resume(self) -> None:
+        self._each("resume")
+
+    def _each(self, method: str) -> None:
+        for process in self.processes:
+            self._cluster.note_fault(process.id, method)
+            getattr(process, method)()
+
+
+class NetworkFaults:
+    """Faults between nodes. A side is a broker id, a broker or zone handle, a task, or several of these."""
+
+    def __init__(self, cluster: SimulatedCluster) -> None:
+        self._cluster = cluster
+
+    def partition(self, a: Any, b: Any, one_way: bool = False) -> None:
+        """Lose every message between two sides (``one_way``: from ``a`` to ``b``) until ``heal``."""
+        self._cluster.fabric.partition(self._nodes(a), self._nodes(b), one_way=one_way)
+
+    def heal(self, a: Any = None, b: Any = None, one_way: bool = False) -> None:
+        """Undo one ``partition`` of these sides; without sides, all of them."""
+        if a is None:
+            self._cluster.fabric.heal_all()
+        else:
+            self._cluster.fabric.heal(self._nodes(a), self._nodes(b), one_way=one_way)
+
+    def isolate(self, side: Any) -> None:
+        """Cut one side off from every server and client that exists now."""
+        own = self._nodes(side)
+        self._cluster.fabric.partition(own, [node for node in self._cluster.node_ids() if node not in own])
+
+    def hold(self, a: Any, b: Any, one_way: bool = False) -> None:
+        """Keep every message between two sides until ``release``; nothing is lost."""
+        self._cluster.fabric.hold(self._nodes(a), self._nodes(b), one_way=one_way)
+
+    def release(self, a: Any, b: Any, one_way: bool = False) -> None:
+        self._cluster.fabric.release(self._nodes(a), self._nodes(b), one_way=one_way)
+
+    def slow(self, a: Any, b: Any, factor: float = 1.0, extra_ms: float = 0.0) -> None:
+        """Multiply the latency between two sides, or add to it; called without either it undoes that."""
+        self._cluster.fabric.slow(self._nodes(a), self._nodes(b), factor, round(extra_ms * 1000))
+
+    def reset(self, a: Any, b: Any) -> None:
+        """Reset every connection between two sides."""
+        self._cluster.fabric.reset(self._nodes(a), self._nodes(b))
+
+    def lose_response(self, client: Any = None, broker: Any = None, api_key: int | None = None, nth: int = 1) -> None:
+        """Lose the n-th response that matches, with its connection: the request was done, and its sender does not know."""
+        clients = None if client is None else frozenset(self._nodes(client))
+        brokers = None if broker is None else frozenset(self._nodes(broker))
+
+        def matches(src: int, dst: int, request: Any, response: Any) -> bool:
+            return (
+                (clients is None or src in clients)
+                and (brokers is None or dst in brokers)
+                and (api_key is None or getattr(request, "API_KEY", None) == api_key)
+            )
+
+        self._cluster.fabric.lose_response(matches, nth)
+
+    def _nodes(self, side: Any) -> list[int]:
+        if isinstance(side, int):
+            return [side]
+        if isinstance(side, Brokers):
+            return list(side.ids)
+        if isinstance(side, Task | Host):
+            host = side.host if isinstance(side, Task) else side
+            return self._cluster.client_nodes(host)
+        shell = getattr(side, "_shell", None)
+        if isinstance(shell, ClientShell):
+            return [shell.node.node_id]
+        if isinstance(side, Iterable):
+            return [node for item in side for node in self._nodes(item)]
+        raise TypeError(f"{side!r} is no side of a network fault: expected a broker id, a broker, a zone, a task or a client")
+
+
+class SimulatedCluster(World):
+    """Brokers and controllers in virtual time. See ``kafkasim.Cluster`` for the parameters."""
+
+    def __init__(
+        self,
+        brokers: int = 3,
+        *,
+        controllers: int | Sequence[int] | None = None,
+        seed: int = 0,
+        racks: Sequence[str | None] | None = None,
+        config: Mapping[str, object] | None = None,
+        features: Mapping[str, object] | None = None,
+        link: Link | None = None,
+        history: bool = True,
+        keep_trace: int = 0,
+        tape: Any = None,
+        record: bool = False,
+    ) -> None:
+        super().__init__(
+            seed=seed, tape=tape, record=record, link=link, history=history, keep_trace=keep_trace
+        )
+        global _clusters_made
+        _clusters_made += 1
+        self.cluster_name = f"kafkasim-{_clusters_made}"
+        static = _static_config(brokers, config)
+        _refuse_features(features)
+        self._processes = _identities(brokers, controllers, racks, static, self.cluster_name)
+        self._servers = {
+            identity.node_id: ServerProcess(self, identity) for identity in self._processes
+        }
+        self._admin_shell: ClientShell | None = None
+        self.network = NetworkFaults(self)
+        self._closed = False
+        runtime.opened(self)
+        for server in self._servers.values():
+            server.start()
+        self._wait(self._all_brokers_unfenced, "the brokers to register")
+
+    # --- addresses -------------------------------------------------------------------------------------------------
+
+    @property
+    def bootstrap_servers(self) -> str:
+        """Comma-separated addresses of all brokers; they reach this cluster from anywhere in the process."""
+        return ",".join(
+            f"{identity.host}:{identity.port}" for identity in self._processes if identity.is_broker
+        )
+
+    def resolve(self, bootstrap_servers: str) -> tuple[int, ...]:
+        own = {f"{identity.host}:{identity.port}": identity.node_id for identity in self._processes}
+        names = [address.strip().rsplit("://", 1)[-1] for address in bootstrap_servers.split(",") if address.strip()]
+        return tuple(own.get(name, NO_NODE) for name in names)
+
+    def any_bootstrap(self) -> int:
+        return next(identity.node_id for identity in self._processes if identity.is_broker)
+
+    def broker_ids(self) -> list[int]:
+        return [identity.node_id for identity in self._processes if identity.is_broker]
+
+    def node_ids(self) -> list[int]:
+        """Every server, and every client that exists now."""
+        return [*self._servers, *(shell.node.node_id for shell in self.clients)]
+
+    def client_nodes(self, host: Host) -> list[int]:
+        """The clients that live on ``host`` now."""
+        return [shell.node.node_id for shell in self.clients if shell.host is host]
+
+    # --- processes -------------------------------------------------------------------------------------------------
+
+    def broker(self, broker_id: int) -> Brokers:
+        """The server with this id (a controller-only one too)."""
+        if broker_id not in self._servers:
+            raise KeyError(f"no broker {broker_id}: this cluster has {list(self._servers)}")
+        return Brokers(self, [self._servers[broker_id]])
+
+    def zone(self, rack: str) -> Brokers:
+        """All brokers of a rack."""
+        chosen = [server for server in self._servers.values() if server.identity.rack == rack]
+        if not chosen:
+            racks = sorted({str(identity.rack) for identity in self._processes if identity.rack})
+            raise KeyError(f"no broker in rack {rack!r}: this cluster has {racks or 'no racks'}")
+        return Brokers(self, chosen)
+
+    def note_fault(self, node_id: NodeId, what: str) -> None:
+        """Write a fault into the trace and the history."""
+        self._on_note(node_id, Note(what, node_id))
+
+    # --- time ------------------------------------------------------------------------------------------------------
+
+    @property
+    def now(self) -> float:
+        """Virtual seconds since the cluster was made."""
+        return self.kernel.now_us / 1_000_000
+
+    def run_for(self, seconds: float) -> None:
+        """Let that many virtual seconds pass."""
+        self.scheduler.sleep_us(round(seconds * 1_000_000))
+
+    def run_until(self, predicate: Callable[[], Any], timeout: float = 60.0) -> None:
+        """Let virtual time pass until ``predicate()`` is true; TimeoutError after ``timeout`` virtual seconds."""
+        if not self.wait(predicate, round(timeout * 1_000_000)):
+            raise TimeoutError(
+                f"the awaited condition did not come true in {timeout} virtual seconds (now {self.now:.3f} s, seed {self.seed})"
+            )
+
+    def at(self, when: float, function: Callable[..., Any], *args: Any) -> None:
+        """Call ``function`` at the virtual time ``when`` (at once if that is past)."""
+        self.kernel.call_at(max(round(when * 1_000_000), self.kernel.now_us), function, *args)
+
+    # --- topics and groups -----------------------------------------------------------------------------------------
+
+    def create_topic(
+        self,
+        name: str,
+        partitions: int = 1,
+        replication_factor: int | None = None,
+        config: Mapping[str, object] | None = None,
+    ) -> None:
+        """Create a topic and wait until every live broker knows its leaders; by default three replicas, or one a broker."""
+        factor = replication_factor or min(3, len(self.broker_ids()))
+        configs = tuple((key, _config_text(value)) for key, value in (config or {}).items())
+        request = CreateTopicsRequest((NewTopicSpec(name, partitions, factor, configs=configs),))
+        response: CreateTopicsResponse = self.ask(request, "controller")
+        created = response.topics[0]
+        if created.error is not ErrorCode.NONE:
+            raise ConfigurationError(
+                f"topic {name!r} was not created: {created.error.name}"
+                + (f": {created.error_message}" if created.error_message else "")
+            )
+        self._wait(lambda: self._known_everywhere(name), f"topic {name} to be known everywhere")
+
+    def ask(self, request: Any, target: Any = "any", timeout: float = 60.0) -> Any:
+        """Send an admin request as a client of the cluster and return its response."""
+        shell = self._admin()
+        operation = shell.call(shell.engine.call, request, target, round(timeout * 1_000_000))
+        self._wait(lambda: operation.done, f"an answer to {type(request).__name__}", None)
+        if operation.error is not ErrorCode.NONE:
+            raise TimeoutError(f"{type(request).__name__}: {operation.error.name} {operation.error_text}".strip())
+        return operation.result
+
+    def describe_topic(self, name: str) -> list[PartitionDescription]:
+        """The topic's partitions in order, as the active controller and each leader know them."""
+        image = self._controller_image()
+        topic = image.topics.get(name) if image is not None else None
+        if topic is None:
+            raise KeyError(f"no topic {name!r}: this cluster has {self.topics()}")
+        return [self._describe_partition(state) for state in topic.partitions]
+
+    def topics(self) -> list[str]:
+        """Names of all topics, internal ones too."""
+        image = self._controller_image()
+        return [] if image is None else list(image.topics)
+
+    def _describe_partition(self, state: Any) -> PartitionDescription:
+        replica = self._leader_replica(state)
+        return PartitionDescription(
+            partition=state.tp.partition,
+            leader=state.leader,
+            leader_epoch=state.leader_epoch,
+            replicas=list(state.replicas),
+            isr=list(state.isr),
+            elr=list(state.elr),
+            last_known_elr=list(state.last_known_elr),
+            high_watermark=None if replica is None else replica.high_watermark,
+            log_start_offset=None if replica is None else replica.log_start,
+            log_end_offset=None if replica is None else replica.log_end,
+        )
+
+    def _leader_replica(self, state: Any) -> Any:
+        """The replica on the broker that the controller names as leader; None if that is not there, or not leading yet."""
+        server = self._servers.get(state.leader)
+        if server is None or server.node is None or server.node.broker is None:
+            return None
+        replica = server.node.broker.data_plane.replica(state.tp)
+        return replica if replica is not None and replica.is_leader else None
+
+    def describe_group(self, group_id: str) -> GroupDescription:
+        """The group as its coordinator describes it."""
+        response: DescribeGroupsResponse = self.ask(DescribeGroupsRequest((group_id,)), ("coordinator", group_id))
+        group = response.groups[0]
+        members = [
+            MemberDescription(
+                member.member_id,
+                member.client_id,
+                member.group_instance_id,
+                sorted((tp.topic, tp.partition) for tp in (member.assignment.partitions if member.assignment else ())),
+            )
+            for member in group.members
+        ]
+        return GroupDescription(
+            group.group_id, group.group_state, "Classic", group.protocol_data, self.coordinator_of(group_id), members
+        )
+
+    def coordinator_of(self, group_id: str) -> int:
+        """The broker that coordinates a group now; -1 if there is none."""
+        image = self._controller_image()
+        topic = None if image is None else image.topics.get(CONSUMER_OFFSETS_TOPIC)
+        if topic is None:
+            return NO_NODE
+        return topic.partitions[coordinator_partition(group_id, len(topic.partitions))].leader
+
+    def wait_for_assignment(self, group_id: str, members: int, timeout: float = 30.0) -> None:
+        """Wait until the group is stable with that many members and its partitions are given out."""
+
+        def is_assigned() -> bool:
+            group = self.describe_group(group_id)
+            return (
+                group.state == "Stable"
+                and len(group.members) == members
+                and (members == 0 or any(member.assignment for member in group.members))
+            )
+
+        deadline = self.now + timeout
+        while not is_assigned():
+            if self.now >= deadline:
+                raise TimeoutError(
+                    f"group {group_id!r} is {self.describe_group(group_id)} after {timeout} virtual seconds, "
+                    f"not stable with {members} members"
+                )
+            self.run_for(0.05)
+
+    def log(self, tp: TopicPartition) -> list[RecordBatch]:
+        """The leader's batches below the high watermark; empty where no live broker leads."""
+        image = self._controller_image()
+        state = None if image is None else image.partition(tp)
+        replica = None if state is None else self._leader_replica(state)
+        if state is None or replica is None:
+            return []
+        node = self._servers[state.leader].node
+        assert node is not None
+        assert node.broker is not None
+        return [batch for batch in node.broker.data_plane.read_log(tp) if batch.base_offset < replica.high_watermark]
+
+    # --- ending ----------------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """End every task, client and process; the cluster's addresses reach nothing any more."""
+        if self._closed:
+            return
+        self._closed = True
+        runtime.closed(self)
+        self.close_world()
+        for server in self._servers.values():
+            server.crash()
+
+    # --- inside ----------------------------------------------------------------------------------------------------
+
+    def _admin(self) -> ClientShell:
+        if self._admin_shell is None:
+            config = ClientConfig.parse(
+                "admin", {"bootstrap.servers": self.bootstrap_servers, "client.id": "kafkasim-handle"}
+            )
+            self._admin_shell = self.open_client("admin", config, host=Host("kafkasim-handle"))
+        return self._admin_shell
+
+    def _wait(self, predicate: Callable[[], Any], what: str, timeout_us: int | None = _START_TIMEOUT_US) -> None:
+        if not self.wait(predicate, timeout_us):
+            raise TimeoutError(f"waited for {what} in vain (now {self.now:.3f} s, seed {self.seed})")
+
+    def _live_nodes(self) -> list[ServerNode]:
+        return [server.node for server in self._servers.values() if server.node is not None]
+
+    def _controller_image(self) -> Any:
+        """The active controller's image, or (none being active) the most advanced broker's."""
+        for node in self._live_nodes():
+            if node.controller is not None and node.controller.active:
+                return node.controller.image
+        images = [node.broker.ctx.image for node in self._live_nodes() if node.broker is not None]
+        return max(images, key=lambda image: image.next_offset, default=None)
+
+    def _all_brokers_unfenced(self) -> bool:
+        ids = self.broker_ids()
+        for node in self._live_nodes():
+            if node.broker is not None:
+                brokers = node.broker.ctx.image.brokers
+                if any(broker_id not in brokers or brokers[broker_id].fenced for broker_id in ids):
+                    return False
+        return True
+
+    def _known_everywhere(self, name: str) -> bool:
+        for node in self._live_nodes():
+            if node.broker is None:
+                continue
+            topic = node.broker.ctx.image.topics.get(name)
+            if topic is None or not topic.partitions or any(p.leader == NO_LEADER for p in topic.partitions):
+                return False
+        return True
+
+
+def _config_text(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, list | tuple):
+        return ",".join(map(str, value))
+    return str(value)
+
+
+def _static_config(brokers: int, config: Mapping[str, object] | None) -> dict[str, str]:
+    static = {"offsets.topic.replication.factor": str(min(3, max(brokers, 1)))}
+    for name, value in (config or {}).items():
+        key = BROKER_CONFIGS.get(name)
+        if key is None:
+            close = difflib.get_close_matches(name, BROKER_CONFIGS, 1)
+            hint = f"; did you mean {close[0]!r}?" if close else "; docs/fidelity.md lists the keys that are modelled"
+            raise ConfigurationError(f"unknown broker config {name!r}{hint}")
+        text = _config_text(value)
+        try:
+            key.parse(text)
+        except ValueError as problem:
+            raise ConfigurationError(str(problem)) from None
+        static[name] = text
+    return static
+
+
+def _refuse_features(features: Mapping[str, object] | None) -> None:
+    if features:
+        names = ", ".join(sorted(features))
+        raise ConfigurationError(f"unknown feature(s) {names}: this version has no switches yet (docs/fidelity.md)")
+
+
+def _identities(
+    brokers: int,
+    controllers: int | Sequence[int] | None,
+    racks: Sequence[str | None] | None,
+    static: dict[str, str],
+    cluster_name: str,
+) -> list[ServerIdentity]:
+    """Who is a broker, who votes. Broker ids start at 1; an int of controllers adds nodes behind the brokers."""
+    if brokers < 1:
+        raise ConfigurationError(f"brokers={brokers}: a cluster has at least one")
+    broker_ids = list(range(1, brokers + 1))
+    if racks is not None and len(racks) != brokers:
+        raise ConfigurationError(f"racks names {len(racks)} racks for {brokers} brokers: expected one for each")
+    if controllers is None:
+        voters = broker_ids
+    elif isinstance(controllers, int):
+        if controllers < 1:
+            raise ConfigurationError(f"controllers={controllers}: a quorum has at least one voter")
+        voters = list(range(brokers + 1, brokers + controllers + 1))
+    else:
+        voters = list(controllers)
+        unknown = [voter for voter in voters if voter not in broker_ids]
+        if unknown or not voters or len(set(voters)) != len(voters):
+            raise ConfigurationError(f"controllers={voters}: expected distinct broker ids out of {broker_ids}")
+    return [
+        ServerIdentity(
+            node_id=node_id,
+            host=f"broker-{node_id}.{cluster_name}",
+            port=9092,
+            rack=racks[node_id - 1] if racks is not None and node_id in broker_ids else None,
+            is_broker=node_id in broker_ids,
+            voters=tuple(voters),
+            cluster_id="kafkasim-AAAAAAAAAAAAA",
+            static_config=static,
+        )
+        for node_id in dict.fromkeys([*broker_ids, *voters])
+    ]
