@@ -21,7 +21,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from kafkasim.core.model.admin_messages import ConfigAltered, ConfigValue, DescribedConfig
-    from kafkasim.core.model.group_messages import DescribedGroup, DescribedMember, ListedGroup
+    from kafkasim.core.model.group_messages import (
+        DescribedGroup,
+        DescribedMember,
+        ListedGroup,
+        ListGroupsResponse,
+        OffsetAndMetadata,
+    )
     from kafkasim.core.model.messages import (
         BrokerEndpoint,
         ListOffsetsResponse,
@@ -128,7 +134,7 @@ def _config_entry(admin: Any, value: ConfigValue) -> Any:
 # --- Groups --------------------------------------------------------------------------------------------------------
 
 
-def listed_groups(groups: Iterable[ListedGroup], errors: list[KafkaError | None]) -> Any:
+def listed_groups(groups: Iterable[ListedGroup], errors: list[KafkaError]) -> Any:
     """A ListConsumerGroupsResult: groups of consumers, and what some brokers failed with."""
     admin = layer_module("admin")
     valid = [
@@ -256,3 +262,15 @@ def listed_offsets(response: ListOffsetsResponse) -> dict[TopicPartition, Any]:
         else info(offset=part.offset, timestamp=part.timestamp_ms, leader_epoch=part.leader_epoch)
         for part in response.partitions
     }
+
+
+def answered_listing(response: ListGroupsResponse) -> Any:
+    """A ListConsumerGroupsResult."""
+    error = failure(response.error)
+    return listed_groups(response.groups, [] if error is None else [error])
+
+
+def fetched_offset(tp: tuple[str, int], committed: OffsetAndMetadata, code: ErrorCode) -> TopicPartition:
+    """What a group has committed for one partition."""
+    offset = OFFSET_INVALID if committed.offset < 0 else committed.offset
+    return TopicPartition._made(tp[0], tp[1], offset, failure(code), committed.metadata or None, committed.leader_epoch)

@@ -11,12 +11,12 @@ Differs:  there is no authorizer, and SCRAM credentials are not modelled; both s
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from kafkasim.confluent_kafka import _admin_arguments as arguments
 from kafkasim.confluent_kafka import _admin_results as results
 from kafkasim.confluent_kafka._arguments import c_arguments, timeout_ms
 from kafkasim.confluent_kafka._config import ADMIN
-from kafkasim.confluent_kafka._constants import RESOURCE_BROKER
 from kafkasim.confluent_kafka._handle import ClientHandle, timeout_us
 from kafkasim.confluent_kafka.errors import KafkaError, KafkaException, error_text
 from kafkasim.confluent_kafka.layer import layer_module
@@ -25,7 +25,6 @@ from kafkasim.core.model import admin_messages as admin
 from kafkasim.core.model import group_messages as groups
 from kafkasim.core.model import messages
 from kafkasim.core.model.errors import ErrorCode
-from kafkasim.core.model.ids import TopicPartition as Partition
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,11 +35,7 @@ if TYPE_CHECKING:
 Self = TypeVar("Self", bound="_AdminClientImpl")
 
 ADMIN_CLOSED = "AdminClient has been closed"
-_MAX_PARTITIONS = 100_000
-_MAX_REPLICATION = 10_000
-_OPERATION_TIMEOUT_MS = 60_000
 _NO_AUTHORIZER = "No Authorizer is configured."
-_BAD_OFFSET = -1001
 
 
 class _AdminClientImpl(ClientHandle):
@@ -137,11 +132,11 @@ class _AdminClientImpl(ClientHandle):
         operation_timeout: float = -1.0,
     ) -> None:
         """Create topics; the result is error or None by topic name."""
-        _require_filled_list(topics, "NewTopic")
-        _require_bool(validate_only, "validate_only")
+        arguments.require_filled_list(topics, "NewTopic")
+        arguments.require_bool(validate_only, "validate_only")
         self._open_shell()
-        specs = tuple([_topic_spec(topic) for topic in topics])
-        request = admin.CreateTopicsRequest(specs, _operation_ms(operation_timeout), validate_only)
+        specs = tuple([arguments.topic_spec(topic) for topic in topics])
+        request = admin.CreateTopicsRequest(specs, arguments.operation_ms(operation_timeout), validate_only)
         operation = self._ask(request, "controller", request_timeout)
         self._resolve(future, operation, lambda response: results.named_errors(response.topics))
 
@@ -159,7 +154,9 @@ class _AdminClientImpl(ClientHandle):
         self._open_shell()
         if None in topics:
             raise ValueError("Expected list of topic strings, not NoneType")
-        request = admin.DeleteTopicsRequest(tuple([str(topic) for topic in topics]), _operation_ms(operation_timeout))
+        request = admin.DeleteTopicsRequest(
+            tuple([str(topic) for topic in topics]), arguments.operation_ms(operation_timeout)
+        )
         operation = self._ask(request, "controller", request_timeout)
         self._resolve(future, operation, lambda response: results.named_errors(response.topics))
 
@@ -173,11 +170,11 @@ class _AdminClientImpl(ClientHandle):
         operation_timeout: float = -1.0,
     ) -> None:
         """Add partitions to topics; the result is error or None by topic name."""
-        _require_filled_list(topics, "NewPartitions")
-        _require_bool(validate_only, "validate_only")
+        arguments.require_filled_list(topics, "NewPartitions")
+        arguments.require_bool(validate_only, "validate_only")
         self._open_shell()
-        specs = tuple([_partitions_spec(new) for new in topics])
-        request = admin.CreatePartitionsRequest(specs, _operation_ms(operation_timeout), validate_only)
+        specs = tuple([arguments.partitions_spec(new) for new in topics])
+        request = admin.CreatePartitionsRequest(specs, arguments.operation_ms(operation_timeout), validate_only)
         operation = self._ask(request, "controller", request_timeout)
         self._resolve(future, operation, lambda response: results.named_errors(response.topics))
 
@@ -190,7 +187,7 @@ class _AdminClientImpl(ClientHandle):
         include_authorized_operations: bool = False,
     ) -> None:
         """Describe topics; the result is a list, in their order."""
-        _require_bool(include_authorized_operations, "include_authorized_operations")
+        arguments.require_bool(include_authorized_operations, "include_authorized_operations")
         if not isinstance(topic_names, list):
             raise TypeError("Expected a list of topics")
         for index, name in enumerate(topic_names):
@@ -209,7 +206,7 @@ class _AdminClientImpl(ClientHandle):
         self, future: Any, request_timeout: float = -1.0, include_authorized_operations: bool = False
     ) -> None:
         """Describe the cluster."""
-        _require_bool(include_authorized_operations, "include_authorized_operations")
+        arguments.require_bool(include_authorized_operations, "include_authorized_operations")
         self._open_shell()
         operation = self._ask(messages.MetadataRequest(()), "any", request_timeout)
         self._resolve(future, operation, results.described_cluster)
@@ -221,11 +218,11 @@ class _AdminClientImpl(ClientHandle):
         self, resources: list[Any], future: Any, request_timeout: float = -1.0, broker: int = -1
     ) -> None:
         """Describe the configs of topics, brokers, groups."""
-        _require_filled_list(resources, "ConfigResource")
+        arguments.require_filled_list(resources, "ConfigResource")
         self._open_shell()
-        wanted = tuple([_config_resource(resource) for resource in resources])
+        wanted = tuple([arguments.config_resource(resource) for resource in resources])
         try:
-            target = _config_target(wanted, broker, "any")
+            target = arguments.config_target(wanted, broker, "any")
         except KafkaException as conflict:
             future.set_exception(conflict)
             return
@@ -242,10 +239,10 @@ class _AdminClientImpl(ClientHandle):
         broker: int = -1,
     ) -> None:
         """Replace the dynamic configs of resources."""
-        _require_filled_list(resources, "ConfigResource")
-        _require_bool(validate_only, "validate_only")
+        arguments.require_filled_list(resources, "ConfigResource")
+        arguments.require_bool(validate_only, "validate_only")
         self._open_shell()
-        changes = tuple([_replacing(resource) for resource in resources])
+        changes = tuple([arguments.replacing(resource) for resource in resources])
         request = admin.AlterConfigsRequest(changes, validate_only)
         self._alter(request, changes, future, request_timeout, broker)
 
@@ -259,10 +256,10 @@ class _AdminClientImpl(ClientHandle):
         broker: int = -1,
     ) -> None:
         """Change single dynamic configs of resources."""
-        _require_filled_list(resources, "ConfigResource")
-        _require_bool(validate_only, "validate_only")
+        arguments.require_filled_list(resources, "ConfigResource")
+        arguments.require_bool(validate_only, "validate_only")
         self._open_shell()
-        changes = tuple([_incremental(resource) for resource in resources])
+        changes = tuple([arguments.incremental(resource) for resource in resources])
         request = admin.IncrementalAlterConfigsRequest(changes, validate_only)
         self._alter(request, changes, future, request_timeout, broker)
 
@@ -275,7 +272,7 @@ class _AdminClientImpl(ClientHandle):
         broker: int,
     ) -> None:
         try:
-            target = _config_target(tuple([change.resource for change in changes]), broker, "any")
+            target = arguments.config_target(tuple([change.resource for change in changes]), broker, "any")
         except KafkaException as conflict:
             future.set_exception(conflict)
             return
@@ -293,11 +290,11 @@ class _AdminClientImpl(ClientHandle):
         request_timeout: float = -1.0,
     ) -> None:
         """List the groups that every broker coordinates."""
-        states = _filter(states_int, "states", "states", results.STATE_NAMES)
-        types = _filter(types_int, "types", "group types", results.TYPE_NAMES)
+        states = arguments.filter(states_int, "states", "states", results.STATE_NAMES)
+        types = arguments.filter(types_int, "types", "group types", results.TYPE_NAMES)
         self._open_shell()
         operation = self._ask(groups.ListGroupsRequest(states, types), "brokers", request_timeout)
-        self._resolve(future, operation, _listed)
+        self._resolve(future, operation, results.answered_listing)
 
     @c_arguments("OO|dO", names=("future", "group_ids", "request_timeout", "include_authorized_operations"))
     def describe_consumer_groups(
@@ -308,7 +305,7 @@ class _AdminClientImpl(ClientHandle):
         include_authorized_operations: bool = False,
     ) -> None:
         """Describe groups; the result is a list, in their order."""
-        _require_bool(include_authorized_operations, "include_authorized_operations")
+        arguments.require_bool(include_authorized_operations, "include_authorized_operations")
         if not isinstance(group_ids, list) or not group_ids:
             raise ValueError("Expected non-empty list of group_ids")
         if None in group_ids:
@@ -353,10 +350,10 @@ class _AdminClientImpl(ClientHandle):
         self, request: Any, future: Any, require_stable: bool = False, request_timeout: float = -1.0
     ) -> None:
         """What a group has committed."""
-        _require_bool(require_stable, "require_stable")
+        arguments.require_bool(require_stable, "require_stable")
         self._open_shell()
-        group_id, partitions = _group_request(request)
-        wanted = None if partitions is None else tuple([_partition(value) for value in partitions])
+        group_id, partitions = arguments.group_request(request)
+        wanted = None if partitions is None else tuple([arguments.partition(value) for value in partitions])
         operation = self._ask(
             groups.OffsetFetchRequest(group_id, wanted, require_stable),
             ("coordinator", group_id),
@@ -366,7 +363,7 @@ class _AdminClientImpl(ClientHandle):
         def outcome(response: groups.OffsetFetchResponse) -> list[Any]:
             if response.error:
                 return [results.failure(response.error)]
-            found = [_fetched_offset(*entry) for entry in response.partitions]
+            found = [results.fetched_offset(*entry) for entry in response.partitions]
             return [results.group_offsets(group_id, found)]
 
         self._resolve(future, operation, outcome)
@@ -375,11 +372,11 @@ class _AdminClientImpl(ClientHandle):
     def alter_consumer_group_offsets(self, requests: Any, future: Any, request_timeout: float = -1.0) -> None:
         """Set what a group without members has committed."""
         self._open_shell()
-        group_id, partitions = _group_request(requests)
+        group_id, partitions = arguments.group_request(requests)
         offsets = tuple(
             [
                 (
-                    _partition(value),
+                    arguments.partition(value),
                     groups.OffsetAndMetadata(value._offset, value._leader_epoch, value._metadata or ""),
                 )
                 for value in partitions or ()
@@ -412,7 +409,9 @@ class _AdminClientImpl(ClientHandle):
         self._open_shell()
         if not isinstance(topic_partitions, list):
             raise ValueError("topic_partitions must be a list")
-        wanted = [messages.PartitionListOffsets(_partition(value), value._offset) for value in topic_partitions]
+        wanted = [
+            messages.PartitionListOffsets(arguments.partition(value), value._offset) for value in topic_partitions
+        ]
         request = messages.ListOffsetsRequest(wanted, isolation_level=isolation_level_value)
         operation = self._ask(request, ("leaders",), request_timeout)
         self._resolve(future, operation, results.listed_offsets)
@@ -427,11 +426,12 @@ class _AdminClientImpl(ClientHandle):
     ) -> None:
         """Delete what is before the given offsets."""
         self._open_shell()
-        _require_partitions(topic_partition_offsets)
+        arguments.require_partitions(topic_partition_offsets)
         wanted = [
-            messages.PartitionDeleteRecords(_partition(value), value._offset) for value in topic_partition_offsets
+            messages.PartitionDeleteRecords(arguments.partition(value), value._offset)
+            for value in topic_partition_offsets
         ]
-        request = messages.DeleteRecordsRequest(wanted, _operation_ms(operation_timeout))
+        request = messages.DeleteRecordsRequest(wanted, arguments.operation_ms(operation_timeout))
         operation = self._ask(request, ("leaders",), request_timeout)
 
         def outcome(response: messages.DeleteRecordsResponse) -> dict[TopicPartition, Any]:
@@ -458,8 +458,8 @@ class _AdminClientImpl(ClientHandle):
         self._open_shell()
         if partitions is not None and not isinstance(partitions, list):
             raise ValueError("partitions must be None or a list")
-        wanted = None if partitions is None else tuple([_partition(value) for value in partitions])
-        request = admin.ElectLeadersRequest(int(election_type), wanted, _operation_ms(operation_timeout))
+        wanted = None if partitions is None else tuple([arguments.partition(value) for value in partitions])
+        request = admin.ElectLeadersRequest(int(election_type), wanted, arguments.operation_ms(operation_timeout))
         operation = self._ask(request, "controller", request_timeout)
 
         def outcome(response: admin.ElectLeadersResponse) -> dict[TopicPartition, KafkaError | None]:
@@ -499,7 +499,7 @@ class _AdminClientImpl(ClientHandle):
     @c_arguments("OO|d")
     def create_acls(self, acls: list[Any], future: Any, request_timeout: float = -1.0) -> None:
         """Refused, as by a cluster without an authorizer."""
-        _require_filled_list(acls, "AclBinding")
+        arguments.require_filled_list(acls, "AclBinding")
         self._open_shell()
         error = KafkaError(int(ErrorCode.SECURITY_DISABLED), _NO_AUTHORIZER)
         future.set_result([error for _ in acls])
@@ -515,7 +515,7 @@ class _AdminClientImpl(ClientHandle):
     @c_arguments("OO|d")
     def delete_acls(self, acls: list[Any], future: Any, request_timeout: float = -1.0) -> None:
         """Refused, as by a cluster without an authorizer."""
-        _require_filled_list(acls, "AclBindingFilter")
+        arguments.require_filled_list(acls, "AclBindingFilter")
         self._open_shell()
         error = KafkaError(int(ErrorCode.SECURITY_DISABLED), _NO_AUTHORIZER)
         future.set_result([error for _ in acls])
@@ -533,7 +533,7 @@ class _AdminClientImpl(ClientHandle):
     @c_arguments("OO|d")
     def alter_user_scram_credentials(self, alterations: list[Any], future: Any, request_timeout: float = -1.0) -> None:
         """SCRAM credentials are not modelled."""
-        _require_filled_list(alterations, "Alteration")
+        arguments.require_filled_list(alterations, "Alteration")
         self._open_shell()
         future.set_exception(_not_modelled("SCRAM credentials"))
 
@@ -568,169 +568,6 @@ def _set_result(future: Any, make: Callable[[], Any]) -> None:
 def _not_modelled(what: str) -> KafkaException:
     text = f"kafkasim does not model {what}, see docs/fidelity.md"
     return KafkaException(KafkaError(int(ErrorCode._NOT_IMPLEMENTED), text))
-
-
-# --- Arguments -----------------------------------------------------------------------------------------------------
-
-
-def _operation_ms(seconds: float) -> int:
-    milliseconds = timeout_ms(seconds)
-    return _OPERATION_TIMEOUT_MS if milliseconds < 0 else milliseconds
-
-
-def _require_filled_list(value: Any, name: str) -> None:
-    if not isinstance(value, list) or not value:
-        raise ValueError(f"Expected non-empty list of {name} objects")
-
-
-def _require_bool(value: Any, name: str) -> None:
-    if not isinstance(value, bool):
-        raise TypeError(f"Expected {name} to be bool type, not {type(value).__name__}")
-
-
-def _require_partitions(partitions: Any) -> None:
-    if not isinstance(partitions, list):
-        raise TypeError("requires list of TopicPartition")
-    for value in partitions:
-        _partition(value)
-
-
-def _partition(value: Any) -> Partition:
-    if type(value) is not TopicPartition:
-        raise TypeError("expected cimpl.TopicPartition")
-    return Partition(value._topic, value._partition)
-
-
-def _topic_spec(topic: Any) -> admin.NewTopicSpec:
-    if not isinstance(topic, NewTopic):
-        raise ValueError("Expected list of NewTopic objects")
-    for name, value, most in (
-        ("num_partitions", topic.num_partitions, _MAX_PARTITIONS),
-        ("replication_factor", topic.replication_factor, _MAX_REPLICATION),
-    ):
-        if not -1 <= value <= most:
-            raise ValueError(f"Invalid NewTopic({topic.topic}): {name} out of expected range -1..{most}")
-    assignments: tuple[tuple[int, tuple[int, ...]], ...] = ()
-    if topic.replica_assignment:
-        if topic.replication_factor != -1:
-            raise ValueError("replication_factor and replica_assignment are mutually exclusive")
-        count = topic.num_partitions
-        if count == -1 and isinstance(topic.replica_assignment, list):
-            count = len(topic.replica_assignment)
-        checked = _replica_lists(topic.replica_assignment, count, count, "num_partitions")
-        assignments = tuple(enumerate(checked))
-    configs = tuple([(str(key), str(value)) for key, value in (topic.config or {}).items()])
-    # With an assignment the counts must be left to it.
-    count = -1 if assignments else topic.num_partitions
-    return admin.NewTopicSpec(topic.topic, count, topic.replication_factor, assignments, configs)
-
-
-def _replica_lists(given: Any, least: int, most: int, what: str) -> tuple[tuple[int, ...], ...]:
-    good = isinstance(given, list) and least <= len(given) <= most
-    if not good or not all(
-        isinstance(replicas, list) and all(isinstance(replica, int) for replica in replicas) for replicas in given
-    ):
-        raise ValueError(f"replica_assignment must be a list of int lists with an outer size of {what}")
-    return tuple([tuple(replicas) for replicas in given])
-
-
-def _partitions_spec(new: Any) -> admin.NewPartitionsSpec:
-    if not isinstance(new, NewPartitions):
-        raise ValueError("Expected list of NewPartitions objects")
-    if not 1 <= new.new_total_count <= _MAX_PARTITIONS:
-        raise ValueError(
-            f"Invalid NewPartitions({new.topic}): new_total_cnt out of expected range 1..{_MAX_PARTITIONS}"
-        )
-    assignments = None
-    if new.replica_assignment:
-        what = "new_total_count - existing partition count"
-        assignments = _replica_lists(new.replica_assignment, 1, new.new_total_count, what)
-    return admin.NewPartitionsSpec(new.topic, new.new_total_count, assignments)
-
-
-def _config_resource(resource: Any) -> admin.ConfigResource:
-    if not isinstance(resource, layer_module("admin").ConfigResource):
-        raise ValueError("Expected list of ConfigResource objects")
-    return admin.ConfigResource(int(resource.restype_int), str(resource.name))
-
-
-def _replacing(resource: Any) -> admin.ConfigAlteration:
-    target = _config_resource(resource)
-    changes = [(str(key), admin.SET_OPERATION, str(value)) for key, value in resource.set_config_dict.items()]
-    return admin.ConfigAlteration(target, tuple(changes))
-
-
-def _incremental(resource: Any) -> admin.ConfigAlteration:
-    target = _config_resource(resource)
-    entries = resource.incremental_configs
-    if not isinstance(entries, list):
-        raise TypeError(f"Expected .incremental_configs to be list type, not {type(entries).__name__}")
-    if not entries:
-        raise ValueError("expected non-empty list of ConfigEntry to alter incrementally in incremental_configs field")
-    changes = []
-    for index, entry in enumerate(entries):
-        if not isinstance(entry, layer_module("admin").ConfigEntry):
-            raise TypeError(f"expected ConfigEntry type in incremental_configs field, index {index}")
-        operation = int(entry.incremental_operation.value)
-        value = None if operation == admin.DELETE_OPERATION else str(entry.value)
-        changes.append((entry.name, operation, value))
-    return admin.ConfigAlteration(target, tuple(changes))
-
-
-def _config_target(resources: tuple[admin.ConfigResource, ...], broker: int, otherwise: str) -> Any:
-    """Configs of a broker are asked of that broker, and of one at a time; all others of any."""
-    brokers = [resource.name for resource in resources if resource.resource_type == RESOURCE_BROKER]
-    if len(brokers) > 1:
-        text = "Only one ConfigResource of type BROKER is allowed per call"
-        raise KafkaException(KafkaError(int(ErrorCode._CONFLICT), text))
-    if brokers and brokers[0]:
-        if not brokers[0].isdigit():
-            _refuse_broker_name(brokers[0])
-        return ("broker", int(brokers[0]))
-    return otherwise if broker < 0 else ("broker", broker)
-
-
-def _refuse_broker_name(name: str) -> NoReturn:
-    text = f'Expected an int32 broker_id for ConfigResource(type=BROKER, name="{name}")'
-    raise KafkaException(KafkaError(int(ErrorCode._INVALID_ARG), text))
-
-
-def _filter(values: Any, what: str, described: str, names: dict[int, str]) -> tuple[str, ...]:
-    if values is None:
-        return ()
-    if not isinstance(values, list):
-        raise ValueError(f"{what} must of type list")
-    if not all(isinstance(value, int) for value in values):
-        raise ValueError(f"Element of {what} must be valid {described}")
-    return tuple([names[value] for value in values if value in names])
-
-
-def _listed(response: Any) -> Any:
-    errors = [results.failure(response.error)] if response.error else []
-    return results.listed_groups(response.groups, errors)
-
-
-def _group_request(request: Any) -> tuple[str, list[TopicPartition] | None]:
-    """The single ConsumerGroupTopicPartitions of a request."""
-    if not isinstance(request, list) or len(request) != 1:
-        raise ValueError("Currently we support only 1 consumer groups request")
-    single = request[0]
-    if not isinstance(single, layer_module("_model").ConsumerGroupTopicPartitions):
-        raise ImportError("Each group request should be of ConsumerGroupTopicPartitions type")
-    if single.group_id is None:
-        raise ValueError("Group name is mandatory for list consumer offset operation")
-    return single.group_id, single.topic_partitions
-
-
-def _fetched_offset(tp: Partition, committed: groups.OffsetAndMetadata, code: ErrorCode) -> TopicPartition:
-    return TopicPartition._made(
-        tp[0],
-        tp[1],
-        _BAD_OFFSET if committed.offset < 0 else committed.offset,
-        results.failure(code),
-        committed.metadata or None,
-        committed.leader_epoch,
-    )
 
 
 _AdminClientImpl.__module__ = "cimpl"

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from kafkasim.confluent_kafka._arguments import c_arguments, real
 from kafkasim.confluent_kafka._config import CONSUMER
-from kafkasim.confluent_kafka._constants import OFFSET_INVALID
-from kafkasim.confluent_kafka._handle import FOREVER_US, ClientHandle, timeout_us
+from kafkasim.confluent_kafka._constants import OFFSET_INVALID, OFFSET_STORED
+from kafkasim.confluent_kafka._handle import ClientHandle, timeout_us
 from kafkasim.confluent_kafka.errors import KafkaError, error_or_none, error_text, throw
 from kafkasim.confluent_kafka.message import BatchMessage, BatchSource, Message, messages_of
 from kafkasim.confluent_kafka.values import TopicPartition
@@ -54,7 +54,7 @@ _NO_CALLBACK: Any = _NoCallback()
 class Consumer(ClientHandle):
     """High-level consumer, alone (``assign``) or as a member of a group (``subscribe``)."""
 
-    __slots__ = ("_is_answered", "_kept", "_on_assign", "_on_lost", "_on_revoke", "_source")
+    __slots__ = ("_is_answered", "_kept", "_on_assign", "_on_lost", "_on_revoke", "_source", "_starts")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         if getattr(self, "_shell", None) is not None:
@@ -67,7 +67,10 @@ class Consumer(ClientHandle):
         self._source: BatchSource | None = None
         #: What was taken behind an item whose callback raised.
         self._kept: list[AppItem] = []
+        #: Where the application, or the group, wanted each assigned partition to start, and in which epoch.
+        self._starts: dict[Partition, tuple[int, int]] = {}
         self._open(CONSUMER, args, kwargs)
+        self._engine.reports_commits = self._settings.on_commit is not None
 
     def _open_shell(self) -> ClientShell:
         return self._require_open(CONSUMER_CLOSED)
@@ -110,48 +113,50 @@ class Consumer(ClientHandle):
         wanted = _starts(partitions)
         self._is_answered = True
         self._require(shell.call(self._engine.assign, wanted), "Failed to set assignment")
+        self._starts = {_partition(value): (value._offset, value._leader_epoch) for value in partitions}
 
     def unassign(self) -> None:
         """Consume nothing any more."""
         shell = self._open_shell()
         self._is_answered = True
         self._require(shell.call(self._engine.unassign), "Failed to remove assignment")
+        self._starts = {}
 
     def incremental_assign(self, partitions: list[TopicPartition]) -> None:
         """Consume these partitions too."""
         shell = self._open_shell()
         wanted = _starts(partitions)
         self._is_answered = True
-        assigned = [tp for tp, *_ in self._engine.assignment()]
-        for tp, *_ in wanted:
+        assigned = set(self._engine.assignment())
+        for tp, _ in wanted:
             if tp in assigned:
-                throw(
-                    ErrorCode._CONFLICT,
-                    f"{tp[0]} [{tp[1]}] is already part of the current assignment",
-                )
+                throw(ErrorCode._CONFLICT, f"{tp.topic} [{tp.partition}] is already part of the current assignment")
         self._require(shell.call(self._engine.incremental_assign, wanted), "Failed to add to assignment")
+        self._starts.update({_partition(value): (value._offset, value._leader_epoch) for value in partitions})
 
     def incremental_unassign(self, partitions: list[TopicPartition]) -> None:
         """Consume these partitions no more."""
         shell = self._open_shell()
         unwanted = _partitions(partitions)
         self._is_answered = True
-        assigned = [tp for tp, *_ in self._engine.assignment()]
+        assigned = set(self._engine.assignment())
         for tp in unwanted:
             if tp not in assigned:
                 throw(
                     ErrorCode._INVALID_ARG,
-                    f"{tp[0]} [{tp[1]}] can't be unassigned since it is not in the current assignment",
+                    f"{tp.topic} [{tp.partition}] can't be unassigned since it is not in the current assignment",
                 )
         self._require(shell.call(self._engine.incremental_unassign, unwanted), "Failed to remove from assignment")
 
     def assignment(self, *_ignored: Any, **_ignored_too: Any) -> list[TopicPartition]:
-        """What is consumed now."""
+        """What is consumed now, with the offsets where it was to start."""
         self._open_shell()
-        return [
-            TopicPartition._made(tp[0], tp[1], offset, leader_epoch=epoch[0] if epoch else -1)
-            for tp, offset, *epoch in self._engine.assignment()
-        ]
+        assigned = []
+        for tp in self._engine.assignment():
+            offset, epoch = self._starts.get(tp, (OFFSET_INVALID, -1))
+            offset = OFFSET_STORED if offset == OFFSET_INVALID else offset
+            assigned.append(TopicPartition._made(tp[0], tp[1], offset, leader_epoch=epoch))
+        return assigned
 
     # --- Consuming -------------------------------------------------------------------------------------------------
 
@@ -188,7 +193,7 @@ class Consumer(ClientHandle):
                 limit_us = timeout_us(timeout)
                 deadline_us = shell.now_us + limit_us
             remaining_us = deadline_us - shell.now_us
-            if remaining_us <= 0 or not shell.wait(self._has_work, remaining_us):
+            if remaining_us <= 0 or not self._wait_for_work(shell, remaining_us):
                 shell.fruitless()
                 return None
 
@@ -221,7 +226,7 @@ class Consumer(ClientHandle):
             if deadline_us < 0:
                 deadline_us = shell.now_us + timeout_us(timeout)
             remaining_us = deadline_us - shell.now_us
-            if remaining_us <= 0 or not shell.wait(self._has_work, remaining_us):
+            if remaining_us <= 0 or not self._wait_for_work(shell, remaining_us):
                 break
         if failure is not None:
             raise failure
@@ -236,6 +241,14 @@ class Consumer(ClientHandle):
         except Exception as exception:
             return exception
         return None
+
+    def _wait_for_work(self, shell: ClientShell, limit_us: int) -> bool:
+        """Wait inside poll(), which the engine is told of: max.poll.interval.ms stands still meanwhile."""
+        shell.call(self._engine.begin_poll)
+        try:
+            return shell.wait(self._has_work, limit_us)
+        finally:
+            shell.call(self._engine.end_poll)
 
     def _has_work(self) -> bool:
         return bool(self._engine.has_items()) or self._gather_events()
@@ -302,9 +315,10 @@ class Consumer(ClientHandle):
         shell = self._open_shell()
         wanted = _offsets_to_commit(message, offsets, "commit")
         if async_ if asynchronous is None else asynchronous:
-            shell.call(self._engine.commit, wanted, True)
+            wants_report = self._settings.on_commit is not None
+            shell.call(lambda now_us: self._engine.commit(wanted, now_us, wants_report))
             return None
-        operation = shell.call(self._engine.commit, wanted, False)
+        operation = shell.call(lambda now_us: self._engine.commit(wanted, now_us, False))
         return [_committed(*entry) for entry in self._finished(operation, "Commit failed: ")]
 
     @c_arguments("|OO")
@@ -314,8 +328,6 @@ class Consumer(ClientHandle):
         wanted = _offsets_to_commit(message, offsets, "store")
         if wanted is None:
             raise ValueError("expected either message or offsets")
-        if self._engine.config["enable.auto.offset.store"]:
-            throw(ErrorCode._INVALID_ARG, f"StoreOffsets failed: {error_text(ErrorCode._INVALID_ARG)}")
         entries = [(tp, to.offset, to.leader_epoch, to.metadata) for tp, to in wanted]
         results = shell.call(_without_time(self._engine.store_offsets), entries)
         errors = [error for _, error in results]
@@ -328,7 +340,8 @@ class Consumer(ClientHandle):
         shell = self._open_shell()
         wanted = _partitions(partitions)
         operation = shell.call(self._engine.committed, wanted, timeout_us(timeout))
-        return [_committed(*entry) for entry in self._finished(operation, "Failed to get committed offsets: ")]
+        found = self._finished(operation, "Failed to get committed offsets: ")
+        return [_committed(*entry) for entry in found]
 
     @c_arguments("O")
     def position(self, partitions: list[TopicPartition]) -> list[TopicPartition]:
@@ -341,7 +354,7 @@ class Consumer(ClientHandle):
         """Go on from another offset of an assigned partition."""
         shell = self._open_shell()
         _require_partition(partition)
-        error = shell.call(self._engine.seek, _partition(partition), partition.offset)
+        error = shell.call(self._engine.seek, _partition(partition), partition._offset)
         self._require(error, f"Failed to seek to offset {partition.offset}")
 
     @c_arguments("O")
@@ -354,7 +367,7 @@ class Consumer(ClientHandle):
     def resume(self, partitions: list[TopicPartition]) -> None:
         """Go on with paused partitions."""
         shell = self._open_shell()
-        shell.call(_without_time(self._engine.resume), _partitions(partitions))
+        shell.call(self._engine.resume, _partitions(partitions))
 
     @c_arguments("O|db")
     def get_watermark_offsets(
@@ -375,14 +388,12 @@ class Consumer(ClientHandle):
     def offsets_for_times(self, partitions: list[TopicPartition], timeout: float = -1.0) -> list[TopicPartition]:
         """For each partition the first offset at or after the time (ms) in its ``offset`` field."""
         shell = self._open_shell()
-        asked = [(tp, offset) for tp, offset, *_ in _starts(partitions)]
+        asked = _starts(partitions)
         if not asked:
             throw(ErrorCode._INVALID_ARG, f"Failed to get offsets: {error_text(ErrorCode._INVALID_ARG)}")
         operation = shell.call(self._engine.offsets_for_times, asked, timeout_us(timeout))
-        return [
-            TopicPartition._made(tp[0], tp[1], offset, error_or_none(error[0] if error else 0))
-            for tp, offset, *error in self._finished(operation, "Failed to get offsets: ")
-        ]
+        found = self._finished(operation, "Failed to get offsets: ")
+        return [TopicPartition._made(tp[0], tp[1], offset, error_or_none(code)) for tp, offset, code in found]
 
     # --- The group -------------------------------------------------------------------------------------------------
 
@@ -411,15 +422,16 @@ class Consumer(ClientHandle):
             return
         failure: BaseException | None = None
         operation = shell.call(self._engine.close_begin)
-        while not operation.done:
+        while True:
+            is_over = operation.done
             for item in shell.call(self._engine.take, _MOST_MESSAGES):
                 if type(item) in (Rebalance, CommitDone):
                     failure = self._attempt(self._serve_item, item) or failure
             while self._gather_events():
                 failure = self._attempt(self._serve_event, self._events.popleft()) or failure
-            if operation.done or self._engine.has_items():
-                continue
-            shell.wait(lambda: operation.done or self._has_work(), FOREVER_US)
+            if is_over:
+                break
+            shell.wait(lambda: operation.done or self._has_work(), None)
         self._shell = None
         shell.call(self._engine.close)
         shell.close()
