@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
+
+from tests.unit.client.fake_group import App, Cluster, run_apps
+
 from kafkasim.core.client.fetched import visible_batches
 from kafkasim.core.client.items import ConsumerError
 from kafkasim.core.model.errors import ErrorCode
 from kafkasim.core.model.ids import TopicPartition
 from kafkasim.core.model.messages import AbortedTransaction, FetchRequest, ListOffsetsRequest
 from kafkasim.core.model.records import RecordBatch, batch_of
-from tests.unit.client.fake_group import App, Cluster, run_apps
 
 T0, T1 = TopicPartition("t", 0), TopicPartition("t", 1)
 
@@ -55,7 +58,7 @@ def test_one_fetch_at_a_time_with_all_partitions() -> None:
     cluster.run(2)
     fetches = [(at, request) for at, request in cluster.requests if isinstance(request, FetchRequest)]
     assert all(len(request.partitions) == 2 for _, request in fetches)
-    assert all(later - earlier >= 500_000 for (earlier, _), (later, _) in zip(fetches, fetches[1:], strict=False))
+    assert all(later - earlier >= 500_000 for (earlier, _), (later, _) in itertools.pairwise(fetches))
 
 
 def test_full_queue_holds_fetching_off() -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 from random import Random
 
 import pytest
+from tests.unit.client.fake_group import App, Cluster, run_apps
 
 from kafkasim.core.model.errors import ErrorCode
 from kafkasim.core.model.group_messages import (
@@ -14,7 +16,6 @@ from kafkasim.core.model.group_messages import (
     SyncGroupRequest,
 )
 from kafkasim.core.model.ids import TopicPartition
-from tests.unit.client.fake_group import App, Cluster, run_apps
 
 T0 = TopicPartition("t", 0)
 
@@ -72,7 +73,7 @@ def test_coordinator_that_is_not_there_yet() -> None:
     run_apps(cluster, [app], 4)
     asked = [at for at, request in cluster.requests if isinstance(request, FindCoordinatorRequest)]
     assert len(asked) == 4
-    assert all(499_000 <= later - earlier <= 501_000 for earlier, later in zip(asked, asked[1:], strict=False))
+    assert all(499_000 <= later - earlier <= 501_000 for earlier, later in itertools.pairwise(asked))
     assert app.rebalances == [("assign", 1)]
 
 

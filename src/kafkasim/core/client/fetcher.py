@@ -18,6 +18,7 @@ from kafkasim.core.client.core import ClientCore, Timer
 from kafkasim.core.client.error_text import error_text, offset_text
 from kafkasim.core.client.fetched import visible_batches
 from kafkasim.core.client.items import AppQueue, ConsumerError, Run
+from kafkasim.core.client.metadata import NOT_EXISTS
 from kafkasim.core.client.subscription import (
     ACTIVE,
     OFFSET_BEGINNING,
@@ -369,12 +370,13 @@ class Fetcher:
         def on_end(response: OffsetForLeaderEpochResponse | None, error: ErrorCode, at_us: int) -> None:
             ends = {} if response is None else {end.tp: end for end in response.partitions}
             for tp, (partition, version) in asked.items():
-                if partition.version != version or partition.state != VALIDATE:
+                if partition.state != VALIDATE:
                     continue
                 partition.asking = False
-                end = ends.get(tp)
+                end = ends.get(tp) if partition.version == version else None
                 if end is None or end.error != ErrorCode.NONE:
-                    self._core.leader_lost(tp.topic, at_us)
+                    if partition.version == version:
+                        self._core.leader_lost(tp.topic, at_us)
                     partition.retry_us = at_us + _RETRY_US
                     self._resolve_at(partition.retry_us)
                 else:
@@ -412,12 +414,27 @@ class Fetcher:
         leader = NO_LEADER if known is None else known.leader
         epoch = NO_EPOCH if known is None else known.leader_epoch
         is_newer = partition.leader_epoch != NO_EPOCH and epoch > partition.leader_epoch
+        if known is None:
+            self._tell_missing(partition)
         if leader != partition.leader or partition.broker == NO_LEADER:
             partition.leader = leader
             self._fetch_from(partition, leader, now_us)
         partition.leader_epoch = epoch
         if partition.state in (ACTIVE, VALIDATE) and (is_newer or partition.state == VALIDATE):
             self._validate(partition, now_us)
+
+    def _tell_missing(self, partition: Partition) -> None:
+        """The cluster says that there is no such partition: an event of the client, told once."""
+        topic = self._core.metadata.topic(partition.tp.topic)
+        if topic is None or not (topic.partitions or topic.state == NOT_EXISTS):
+            return
+        code, reason = ErrorCode._UNKNOWN_PARTITION, "desired partition is not available"
+        if topic.state == NOT_EXISTS:
+            code, reason = topic.error, "topic does not exist"
+        if partition.last_error != code:
+            partition.last_error = code
+            text = f"{partition.tp.topic} [{partition.tp.partition}]: {reason} ({error_text(code)})"
+            self._core.emit_error(code, text)
 
     def _fetch_from(self, partition: Partition, node: NodeId, now_us: int) -> None:
         """Move ``partition`` among the brokers; NO_LEADER: it waits for metadata."""
