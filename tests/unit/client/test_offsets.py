@@ -119,3 +119,22 @@ def test_assigned_partition_that_does_not_exist() -> None:
     (event,) = [event for event in engine.take_events() if event.kind == "error"]
     assert event.code == ErrorCode._UNKNOWN_PARTITION
     assert event.text == "t [1]: desired partition is not available (Local: Unknown partition)"
+
+
+def test_refused_commit_without_membership_loses_nothing() -> None:
+    """UNKNOWN_MEMBER_ID for partitions assigned by hand (the group has members) is an error of the commit alone."""
+    cluster = Cluster(t=1)
+    cluster.logs[T0].append([b"a"])
+    engine = cluster.consumer(enable_auto_commit=False)
+    engine.assign([(T0, 0)], 0)
+    app = App(cluster, engine)
+    run_apps(cluster, [app], 1)
+    cluster.failing[OffsetCommitRequest] = [ErrorCode.UNKNOWN_MEMBER_ID]
+    refused = engine.commit(None, cluster.now_us)
+    cluster.run(0.1)
+    assert refused.error == ErrorCode.UNKNOWN_MEMBER_ID
+    assert not engine.assignment_lost()
+    accepted = engine.commit(None, cluster.now_us)
+    cluster.run(0.1)
+    assert accepted.error == ErrorCode.NONE
+    assert engine.assignment() == [T0]

@@ -17,6 +17,7 @@ from kafkasim.core.client.assignors import ASSIGNORS, COOPERATIVE, EAGER
 from kafkasim.core.client.coordinator import COORDINATOR_MOVED, Coordinator
 from kafkasim.core.client.core import ClientCore, Timer
 from kafkasim.core.client.error_text import error_text
+from kafkasim.core.client.group_requests import GroupRequests
 from kafkasim.core.client.heartbeats import Heartbeats
 from kafkasim.core.client.items import ASSIGN, LOST, REVOKE, AppQueue, ConsumerError, Rebalance
 from kafkasim.core.client.join_states import (
@@ -38,23 +39,15 @@ from kafkasim.core.model.effects import NEVER_US
 from kafkasim.core.model.errors import ErrorCode
 from kafkasim.core.model.group_messages import (
     Assignment,
-    HeartbeatRequest,
     JoinGroupMember,
-    JoinGroupRequest,
     JoinGroupResponse,
-    LeaveGroupRequest,
     LeaveGroupResponse,
-    MemberIdentity,
-    Subscription,
-    SyncGroupRequest,
     SyncGroupResponse,
 )
 from kafkasim.core.model.ids import TopicPartition
 from kafkasim.core.model.messages import MetadataRequest, MetadataResponse
 
 _JOIN_INTERVAL_US = 1_000_000
-_GRACE_US = 3_000_000
-_LEAVE_TIMEOUT_US = 5_000_000
 _BEATING = (STEADY, WAIT_ASSIGN_CALL, WAIT_UNASSIGN_CALL)
 _JOIN_RETRIED = COORDINATOR_MOVED | {
     ErrorCode.COORDINATOR_LOAD_IN_PROGRESS,
@@ -72,19 +65,12 @@ class ClassicMembership:
     """``group_assignment`` is what the group gave us; None when we are not (or not any more) part of a generation."""
 
     def __init__(self, core: ClientCore, queue: AppQueue, coordinator: Coordinator, host: Host) -> None:
-        config = core.config
         self._core = core
         self._queue = queue
         self._coordinator = coordinator
         self._host = host
-        self._group_id = config.text("group.id")
-        self.group_instance_id = config.text("group.instance.id") or None
-        self._client_id = config.text("client.id")
-        self._rack_id = config.text("client.rack") or None
-        names = [name.strip() for name in config.text("partition.assignment.strategy").split(",")]
-        self._strategies = [name for name in dict.fromkeys(names) if name]
-        self._session_ms = config.ms("session.timeout.ms")
-        self._max_poll_ms = config.ms("max.poll.interval.ms")
+        self._requests = GroupRequests(core.config)
+        self.group_instance_id = self._requests.instance_id
 
         self.state = INIT
         self.member_id = ""
@@ -318,7 +304,7 @@ class ClassicMembership:
             self._serve(now_us)
 
     def on_max_poll_exceeded(self, exceeded_ms: int, now_us: int) -> None:
-        text = f"Application maximum poll interval ({self._max_poll_ms}ms) exceeded by {exceeded_ms}ms"
+        text = f"Application maximum poll interval ({self._requests.max_poll_ms}ms) exceeded by {exceeded_ms}ms"
         self._tell(ConsumerError(ErrorCode._MAX_POLL_EXCEEDED, text))
         self.max_poll_exceeded = True
         if self.group_instance_id is None:
@@ -392,25 +378,10 @@ class ClassicMembership:
         self._join_at_us = now_us + _JOIN_INTERVAL_US
         self.state = WAIT_JOIN
         self._awaiting_response = True
-        request = JoinGroupRequest(
-            self._group_id,
-            self._session_ms,
-            self._max_poll_ms,
-            self.member_id,
-            self.group_instance_id,
-            "consumer",
-            tuple((name, self._subscription_for(name)) for name in self._strategies),
-            self._client_id,
+        request = self._requests.join(
+            self.member_id, list(self._topics.counts), self.group_assignment or (), self._sticky_generation
         )
-        timeout_us = self._max_poll_ms * 1000 + _GRACE_US
-        self._coordinator.send(request, self._on_joined, now_us, timeout_us)
-
-    def _subscription_for(self, strategy: str) -> Subscription:
-        is_sticky = ASSIGNORS[strategy][0] == COOPERATIVE
-        generation_id = self._sticky_generation if is_sticky else -1
-        user_data = b"" if generation_id < 0 else generation_id.to_bytes(4, "big")
-        owned = tuple(self.group_assignment or ())
-        return Subscription(tuple(self._topics.counts), owned, generation_id, self._rack_id, user_data)
+        self._coordinator.send(request, self._on_joined, now_us, self._requests.join_timeout_us)
 
     def _on_joined(self, response: JoinGroupResponse | None, error: ErrorCode, now_us: int) -> None:
         self._awaiting_response = False
@@ -421,7 +392,7 @@ class ClassicMembership:
             return
         if response is not None:
             error = response.error
-            if error == ErrorCode.NONE and response.protocol_name not in self._strategies:
+            if error == ErrorCode.NONE and response.protocol_name not in self._requests.strategies:
                 error = ErrorCode._UNKNOWN_PROTOCOL
         if response is None or error != ErrorCode.NONE:
             self._join_failed(response, error, now_us)
@@ -482,17 +453,8 @@ class ClassicMembership:
     def _sync(self, assignments: tuple[tuple[str, Assignment], ...], now_us: int) -> None:
         self.state = WAIT_SYNC
         self._awaiting_response = True
-        request = SyncGroupRequest(
-            self._group_id,
-            self.generation_id,
-            self.member_id,
-            self.group_instance_id,
-            assignments,
-            "consumer",
-            self._strategy,
-        )
-        timeout_us = self._session_ms * 1000 + _GRACE_US
-        self._coordinator.send(request, self._on_synced, now_us, timeout_us)
+        request = self._requests.sync(self.generation_id, self.member_id, assignments, self._strategy)
+        self._coordinator.send(request, self._on_synced, now_us, self._requests.sync_timeout_us)
 
     def _on_synced(self, response: SyncGroupResponse | None, error: ErrorCode, now_us: int) -> None:
         self._awaiting_response = False
@@ -597,7 +559,7 @@ class ClassicMembership:
 
     def _revoke_all_rejoin(self, *, lost: bool, now_us: int) -> None:
         if self.protocol != COOPERATIVE:
-            if lost:
+            if lost and self.group_assignment is not None:
                 self.lost = True
             if self.group_assignment is not None and not self.waits_for_answer:
                 self._rebalance(REVOKE, self.group_assignment, now_us)
@@ -619,7 +581,7 @@ class ClassicMembership:
     def _heartbeat(self, now_us: int) -> None:
         request = None
         if not self.max_poll_exceeded:
-            request = HeartbeatRequest(self._group_id, self.generation_id, self.member_id, self.group_instance_id)
+            request = self._requests.heartbeat(self.generation_id, self.member_id)
         self._heartbeats.send(request, now_us)
 
     def _on_heartbeat_error(self, error: ErrorCode, now_us: int) -> None:
@@ -665,8 +627,7 @@ class ClassicMembership:
         if self.waiting_to_leave or not self._coordinator.is_up:
             return
         self.waiting_to_leave = True
-        request = LeaveGroupRequest(self._group_id, (MemberIdentity(member_id, None),))
-        self._coordinator.send(request, self._on_left, now_us, _LEAVE_TIMEOUT_US)
+        self._coordinator.send(self._requests.leave(member_id), self._on_left, now_us, self._requests.leave_timeout_us)
 
     def _on_left(self, response: LeaveGroupResponse | None, error: ErrorCode, now_us: int) -> None:
         self.waiting_to_leave = False
