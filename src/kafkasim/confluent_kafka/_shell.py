@@ -22,7 +22,10 @@ class ClientShell(Protocol):
 
     engine: Any
     name: str
-    now_us: int
+
+    @property
+    def now_us(self) -> int:
+        """Virtual time."""
 
     def call(self, function: Callable[..., Any], *args: Any) -> Any:
         """Run ``function(*args, now_us)`` of the engine and carry its effects out."""

@@ -14,7 +14,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from kafkasim.confluent_kafka._arguments import c_arguments
-from kafkasim.confluent_kafka._constants import OFFSET_INVALID, TIMESTAMP_NOT_AVAILABLE
+from kafkasim.confluent_kafka._constants import (
+    OFFSET_INVALID,
+    TIMESTAMP_LOG_APPEND_TIME,
+    TIMESTAMP_NOT_AVAILABLE,
+)
 from kafkasim.confluent_kafka.errors import KafkaError
 
 if TYPE_CHECKING:
@@ -198,9 +202,12 @@ class Message:
 
 
 class BatchSource:
-    """A batch with what its records do not know: the partition it was read from, or how its delivery went."""
+    """A batch with what its records do not know: the partition it was read from, or how its delivery went.
 
-    __slots__ = ("base_offset", "batch", "error", "latency", "partition", "topic")
+    ``reported_ms`` is when the broker acknowledged it, ``append_time_ms`` the broker's own time if it stamps records.
+    """
+
+    __slots__ = ("append_time_ms", "base_offset", "batch", "error", "partition", "reported_ms", "topic")
 
     def __init__(
         self,
@@ -210,14 +217,16 @@ class BatchSource:
         *,
         base_offset: int | None = None,
         error: KafkaError | None = None,
-        latency: float = -1.0,
+        reported_ms: float = -1.0,
+        append_time_ms: int = -1,
     ) -> None:
         self.topic = topic
         self.partition = partition
         self.batch = batch
         self.base_offset = batch.base_offset if base_offset is None else base_offset
         self.error = error
-        self.latency = latency
+        self.reported_ms = reported_ms
+        self.append_time_ms = append_time_ms
 
 
 class BatchMessage(Message):
@@ -269,8 +278,7 @@ class BatchMessage(Message):
         return batch.timestamp_type + 1, batch.timestamp_ms_at(self._offset)
 
     def latency(self) -> float | None:
-        latency = self._key.latency
-        return latency if latency >= 0 else None
+        return None
 
     def leader_epoch(self) -> int | None:
         epoch = self._key.batch.leader_epoch
@@ -305,6 +313,18 @@ class DeliveredMessage(BatchMessage):
 
     def leader_epoch(self) -> int | None:
         return None
+
+    def timestamp(self) -> tuple[int, int]:
+        append_time_ms = self._key.append_time_ms
+        return super().timestamp() if append_time_ms < 0 else (TIMESTAMP_LOG_APPEND_TIME, append_time_ms)
+
+    def latency(self) -> float | None:
+        """From the record's timestamp on, so to the millisecond; one that the application set makes no sense of it."""
+        source = self._key
+        if source.error is not None or source.reported_ms < 0:
+            return None
+        latency_ms = source.reported_ms - source.batch.columns.timestamps_ms[self._offset]
+        return max(0.0, latency_ms / 1000)
 
 
 def _settled(message: BatchMessage) -> Message:

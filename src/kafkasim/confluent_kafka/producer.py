@@ -24,7 +24,7 @@ from kafkasim.core.model.errors import ErrorCode
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from kafkasim.core.client.producer import DeliveryReport
+    from kafkasim.core.client.accumulator import DeliveryReport
 
     DeliveryCallback = Callable[[KafkaError | None, Any], Any]
 
@@ -45,8 +45,9 @@ class Producer(ClientHandle):
         if getattr(self, "_shell", None) is not None:
             raise RuntimeError("Producer already __init__:ialized")
         self._shell = None
-        #: Reports taken from the engine and not served yet, each with the index of its first record not served.
-        self._reports: deque[tuple[DeliveryReport, int]] = deque()
+        #: Reports taken from the engine and not served yet: each with the index of its first record not served and
+        #: the time (ms) when it came.
+        self._reports: deque[tuple[DeliveryReport, int, float]] = deque()
         self._serving = 0
         self._open(PRODUCER, args, kwargs)
         self._on_delivery = self._settings.on_delivery
@@ -172,7 +173,8 @@ class Producer(ClientHandle):
         """Take reports and events from the engine; True if there are any to serve. Runs no user code."""
         reports = self._engine.take_reports(_ALL)
         if reports:
-            self._reports.extend([(report, report.start) for report in reports])
+            wall_ms = (self._require_open().now_us + self._engine.wall_offset_us) / 1000
+            self._reports.extend([(report, report.start, wall_ms) for report in reports])
         return self._gather_events() or bool(self._reports)
 
     def _serve(self) -> int:
@@ -187,7 +189,7 @@ class Producer(ClientHandle):
             served += 1
         return served
 
-    def _serve_report(self, report: DeliveryReport, start: int) -> None:
+    def _serve_report(self, report: DeliveryReport, start: int, wall_ms: float) -> None:
         """Call back for each record of a report from ``start`` on."""
         opaques = report.opaques
         if not any(opaques) or (self._only_errors and not report.error):
@@ -200,7 +202,8 @@ class Producer(ClientHandle):
             report.batch,
             base_offset=report.base_offset,
             error=error,
-            latency=getattr(report, "latency_us", -1_000_000) / 1_000_000,
+            reported_ms=wall_ms,
+            append_time_ms=report.append_time_ms,
         )
         index = start
         try:
@@ -211,7 +214,7 @@ class Producer(ClientHandle):
                     callback(error, DeliveredMessage(source, index))
         except BaseException:
             if index + 1 < stop:
-                self._reports.appendleft((report, index + 1))
+                self._reports.appendleft((report, index + 1, wall_ms))
             raise
         finally:
             self._serving = 0
@@ -220,10 +223,9 @@ class Producer(ClientHandle):
         """Messages and events that wait for delivery or to be served."""
         if self._shell is None:
             return 0
-        self._gather()
-        waiting = sum([report.stop - start for report, start in self._reports]) + len(self._reports)
-        waiting += self._serving + len(self._events)
-        return int(self._engine.message_count) + waiting
+        waiting = sum([report.stop - start + 1 for report, start, _ in self._reports])
+        outstanding: int = self._engine.outq_len + waiting + self._serving + len(self._events)
+        return outstanding
 
     def __bool__(self) -> bool:
         return True

@@ -26,7 +26,8 @@ class Report:
     opaques: list[Any]
     start: int
     stop: int
-    persisted: bool = True
+    persisted: int = 2
+    append_time_ms: int = -1
 
 
 class FakeShell:
@@ -90,6 +91,8 @@ class _FakeEngine:
 class FakeProducerEngine(_FakeEngine):
     """Keeps what is produced until ``deliver``."""
 
+    wall_offset_us = 0
+
     def __init__(self, config: ClientConfig) -> None:
         super().__init__(config)
         self.answer = ErrorCode.NONE
@@ -103,8 +106,8 @@ class FakeProducerEngine(_FakeEngine):
         return self.answer
 
     @property
-    def message_count(self) -> int:
-        return len(self.produced) + sum(report.stop - report.start for report in self.reports)
+    def outq_len(self) -> int:
+        return len(self.produced) + sum(report.stop - report.start + 1 for report in self.reports) + self.event_count
 
     def take_reports(self, max_messages: int) -> list[Report]:
         reports, self.reports = self.reports, []

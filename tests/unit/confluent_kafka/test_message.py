@@ -71,9 +71,11 @@ def test_it_passes_for_a_message() -> None:
 
 def test_delivered_message_has_offset_and_latency_but_no_headers() -> None:
     """What the client tells a delivery callback about a record."""
-    delivered = DeliveredMessage(source(base_offset=40, latency=0.25), 1)
+    delivered = DeliveredMessage(source(base_offset=40, reported_ms=257.0), 1)
     assert (delivered.offset(), delivered.latency(), delivered.headers()) == (41, 0.25, None)
-    assert (delivered.key(), delivered.leader_epoch()) == (b"k", None)
+    assert (delivered.key(), delivered.leader_epoch(), delivered.timestamp()) == (b"k", None, (1, 7))
+    stamped = DeliveredMessage(source(base_offset=40, append_time_ms=9), 0)
+    assert (stamped.timestamp(), stamped.latency()) == ((2, 9), None)
 
 
 def test_failed_delivery_has_an_error_and_no_offset() -> None:
