@@ -108,7 +108,7 @@ def test_the_consumer_protocol_refuses_what_the_broker_decides() -> None:
 
 def test_a_consumer_needs_a_group() -> None:
     """confluent_kafka refuses a consumer without group.id."""
-    with pytest.raises(ConfigError, match="group.id must be set"):
+    with pytest.raises(ConfigError, match=r"group\.id must be set"):
         ClientConfig.parse("consumer", {"bootstrap.servers": "a:1"})
 
 

@@ -277,6 +277,17 @@ class ClientCore:
             self.deadline_us = expires_us
         return self.requests.send(to, request, handler, timeout_us=expires_us - now_us, now_us=now_us, channel=channel)
 
+    def send_unanswered(self, to: NodeId, request: Any) -> None:
+        """Send what is never answered, over a connection that is up."""
+        assert self.is_up(to)
+        self.requests.send_unanswered(to, request)
+
+    def connect(self, to: NodeId, now_us: int) -> None:
+        """Bring the connection to ``to`` up, if nobody does yet; ``on_connection`` tells when it is."""
+        connection = self._connections.get((to, MAIN_CHANNEL))
+        if connection is None or not (connection.is_open or connection.waiting or connection.ready_us > now_us):
+            self._send_metadata(to, (), (), now_us)
+
     def send_to_any(self, request: Any, handler: Handler, *, now_us: int, timeout_us: int | None = None) -> bool:
         """Send to some broker that is up or may be tried; False (and nothing sent) if there is none at the moment."""
         to = self.any_broker(now_us)

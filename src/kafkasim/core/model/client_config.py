@@ -104,6 +104,7 @@ _PARTITIONERS = (
     "fnv1a",
     "fnv1a_random",
 )
+_ASSIGNORS = ("range", "roundrobin", "cooperative-sticky")
 _INTEGER = re.compile(r"\s*([+-]?)(0[xX][0-9a-fA-F]+|\d+)")
 _FLOAT = re.compile(r"\s*[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
 _MAX_IDEMPOTENT_IN_FLIGHT = 5
@@ -144,7 +145,7 @@ class ClientConfig:
             names[key.name] = None
         config = cls(kind, values, tuple(names))
         if kind == "consumer" and not values["group.id"]:
-            raise ConfigError("Failed to create consumer: group.id must be set")
+            raise ConfigError("Failed to create consumer: group.id must be set")  # The facade makes it a ValueError.
         problem = config._finalize_consumer() if kind == "consumer" else config._finalize_producer()
         problem = problem or config._finalize_common()
         if problem:
@@ -192,6 +193,8 @@ class ClientConfig:
             self._values[key.name] = value
 
     def _finalize_consumer(self) -> str | None:
+        if not 1 <= self.integer("fetch.min.bytes") <= 100_000_000:
+            return 'Configuration property "fetch.min.bytes" value is outside allowed range 1..100000000'
         if self["group.protocol"] == "classic":
             if self.integer("max.poll.interval.ms") < self.integer("session.timeout.ms"):
                 return "`max.poll.interval.ms`must be >= `session.timeout.ms`"
@@ -199,6 +202,9 @@ class ClientConfig:
             problem = self._finalize_consumer_protocol()
             if problem:
                 return problem
+        problem = self._check_assignors()
+        if problem:
+            return problem
         largest = self.integer("message.max.bytes")
         if self.is_given("fetch.max.bytes"):
             if self.integer("fetch.max.bytes") < largest:
@@ -215,17 +221,30 @@ class ClientConfig:
         self._values["enable.idempotence"] = False
         return None
 
+    def _check_assignors(self) -> str | None:
+        given = self.text("partition.assignment.strategy")
+        names = [name.strip() for name in given.split(",") if name.strip()]
+        for name in names:
+            if name not in _ASSIGNORS:
+                return f"Unsupported partition.assignment.strategy: {name}"
+        if len({name == "cooperative-sticky" for name in names}) > 1:
+            return (
+                f"All partition.assignment.strategy ({given}) assignors must have the same protocol type, "
+                "online migration between assignors with different protocol types is not supported"
+            )
+        return None
+
     def _finalize_consumer_protocol(self) -> str | None:
         """KIP-848 takes these from the broker."""
         broker_side = "is not supported for `group.protocol=consumer`"
         if self.is_given("session.timeout.ms"):
-            return f"`session.timeout.ms` {broker_side}. It is defined broker side"
+            return f"`session.timeout.ms` {broker_side} or share consumer. It is defined broker side"
         if self.is_given("partition.assignment.strategy"):
             return f"`partition.assignment.strategy` {broker_side}. Use `group.remote.assignor` instead"
         if self.is_given("group.protocol.type"):
-            return f"`group.protocol.type` {broker_side}"
+            return f"`group.protocol.type` {broker_side} or share consumer"
         if self.is_given("heartbeat.interval.ms"):
-            return f"`heartbeat.interval.ms` {broker_side}. It is defined broker side"
+            return f"`heartbeat.interval.ms` {broker_side} or share consumer. It is defined broker side"
         return None
 
     def _finalize_producer(self) -> str | None:
