@@ -255,6 +255,9 @@ class Cluster:
         group = self.group
         if group.state != "preparing" or group.members.keys() != group.joining.keys():
             return
+        if not group.members:
+            group.state = "empty"
+            return
         group.generation += 1
         group.state = "completing"
         leader = next(iter(group.members))

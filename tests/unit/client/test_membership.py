@@ -8,6 +8,7 @@ from random import Random
 import pytest
 from tests.unit.client.fake_group import App, Cluster, run_apps
 
+from kafkasim.core.model.effects import COORDINATOR_CHANNEL, MAIN_CHANNEL
 from kafkasim.core.model.errors import ErrorCode
 from kafkasim.core.model.group_messages import (
     FindCoordinatorRequest,
@@ -142,3 +143,30 @@ def test_poll_in_progress_stops_the_poll_clock() -> None:
     app.poll()
     assert app.rebalances == [("assign", 1)]
     assert app.engine.member_id != ""
+
+
+@pytest.mark.parametrize("strategy", ["range", "cooperative-sticky"])
+@pytest.mark.parametrize("seed", range(3))
+def test_broken_connections_lose_no_record(strategy: str, seed: int) -> None:
+    """Connections to broker and coordinator break at random; every record still arrives, and the group settles."""
+    random = Random(seed)
+    cluster = Cluster(t=4)
+    apps = []
+    for _ in range(2):
+        app = App(cluster, cluster.consumer(partition_assignment_strategy=strategy, heartbeat_interval_ms=500))
+        app.engine.subscribe(["t"], 0)
+        apps.append(app)
+    sent = 0
+    for step in range(20):
+        for tp in sorted(cluster.logs):
+            cluster.logs[tp].append([f"{step}-{tp.partition}".encode()])
+            sent += 1
+        run_apps(cluster, apps, random.uniform(0.2, 1.0))
+        broken = random.choice(apps)
+        broken.engine.on_disconnect(1, random.choice([MAIN_CHANNEL, COORDINATOR_CHANNEL]), cluster.now_us)
+    run_apps(cluster, apps, 15)
+    assert sorted(tp for app in apps for tp in app.engine.assignment()) == sorted(cluster.logs)
+    assert len({value for app in apps for value in app.values}) == sent
+    closings = [app.engine.close_begin(cluster.now_us) for app in apps]
+    run_apps(cluster, apps, 5)
+    assert all(closing.done for closing in closings)
