@@ -57,10 +57,12 @@ class Log:
         "batches",
         "checkpointed_high_watermark",
         "cleaned_end",
+        "delete_horizons",
         "end",
         "epochs",
         "flushed",
         "producers",
+        "rolled",
         "segments",
         "settings",
         "size_bytes",
@@ -78,6 +80,10 @@ class Log:
         self.checkpointed_high_watermark = 0
         #: Where the cleaner stopped last; what is behind it is dirty.
         self.cleaned_end = 0
+        #: Base offset of a batch -> when its tombstones may go; only in compacted logs.
+        self.delete_horizons: dict[int, int] | None = None
+        #: A segment was closed since somebody looked: more may be deleted or compacted now.
+        self.rolled = False
         self.epochs: Epochs = NO_EPOCHS
         self.producers: ProducerStates | None = None
         self.batches: list[RecordBatch] | None = None
@@ -151,6 +157,7 @@ class Log:
         segment = Segment(self.end)
         self.segments.append(segment)
         self.flushed = max(self.flushed, self.end)
+        self.rolled = True
         return segment
 
     def flush(self) -> None:
@@ -210,7 +217,9 @@ class Log:
     def delete_segments(self, count: int) -> None:
         """Remove the oldest ``count`` segments; if these are all, a new empty one follows."""
         segments = self.segments
-        assert segments is not None and self.batches is not None and self._base_offsets is not None
+        assert segments is not None
+        assert self.batches is not None
+        assert self._base_offsets is not None
         if count == len(segments):
             self.roll()
         next_base = segments[count].base_offset
@@ -233,7 +242,9 @@ class Log:
     def _measured(self, base_offset: int, index: int = -1) -> Segment:
         """The segment that begins at ``base_offset``, weighed again from the batches in it."""
         segments = self.segments
-        assert segments is not None and self.batches is not None and self._base_offsets is not None
+        assert segments is not None
+        assert self.batches is not None
+        assert self._base_offsets is not None
         last = index in (-1, len(segments) - 1)
         stop = len(self.batches) if last else bisect_left(self._base_offsets, segments[index + 1].base_offset)
         segment = Segment(base_offset)
@@ -243,9 +254,7 @@ class Log:
 
     # --- reading ---------------------------------------------------------------------------------------------------
 
-    def read(
-        self, offset: int, max_bytes: int, upper: int, at_least_one: bool = True
-    ) -> tuple[RecordBatch, ...]:
+    def read(self, offset: int, max_bytes: int, upper: int, at_least_one: bool = True) -> tuple[RecordBatch, ...]:
         """Whole batches from the one that holds ``offset`` on, below ``upper``, within ``max_bytes``.
 
         With ``at_least_one`` the first batch comes even if it is larger, so that a reader always gets on.
@@ -290,7 +299,8 @@ class Log:
 
     def _index_at(self, offset: int) -> int:
         """Index of the batch that holds ``offset``, or of the next one."""
-        assert self.batches is not None and self._base_offsets is not None
+        assert self.batches is not None
+        assert self._base_offsets is not None
         index = bisect_right(self._base_offsets, offset) - 1
         if index < 0:
             return 0
@@ -298,10 +308,8 @@ class Log:
 
     def read_all(self) -> Iterator[RecordBatch]:
         """Every batch from the log start to the log end."""
-        if not self.batches:
-            return
-        for batch in self.batches[self._index_at(self.start) :]:
-            yield batch
+        if self.batches:
+            yield from self.batches[self._index_at(self.start) :]
 
     def offset_for_timestamp(self, timestamp_ms: int, upper: int) -> tuple[int, int, int] | None:
         """(offset, timestamp, leader epoch) of the first record at or after that time, below ``upper``."""

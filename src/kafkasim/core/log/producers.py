@@ -71,9 +71,7 @@ class ProducerStates:
         base_offset = batch.base_offset
         remembered = (batch.base_sequence, batch.last_sequence, base_offset, base_offset + batch.count - 1)
         if entry is None or entry.epoch != batch.producer_epoch:
-            self._entries[batch.producer_id] = ProducerEntry(
-                batch.producer_epoch, batch.max_timestamp_ms, [remembered]
-            )
+            self._entries[batch.producer_id] = ProducerEntry(batch.producer_epoch, batch.max_timestamp_ms, [remembered])
             return
         batches = entry.batches
         batches.append(remembered)

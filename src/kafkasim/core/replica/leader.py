@@ -141,8 +141,6 @@ class LeaderReplica:
         """A new leader epoch begins at the log end; what followers told before counts only if they tell it again."""
         is_new_leader = self.leader_epoch == NO_EPOCH
         self.leader_epoch = leader_epoch
-        self.partition_epoch = NO_EPOCH
-        self.pending_isr = None
         self.epoch_start = self.log.end
         self.log.assign_epoch(leader_epoch)
         self.idle_answer = None
@@ -227,9 +225,7 @@ class LeaderReplica:
         behind = [
             follower.node_id
             for follower in self.followers
-            if follower.in_maximal_isr
-            and follower.log_end != end
-            and now_us - follower.caught_up_us() > lag_us
+            if follower.in_maximal_isr and follower.log_end != end and now_us - follower.caught_up_us() > lag_us
         ]
         if not behind:
             return None
@@ -305,9 +301,7 @@ class LeaderReplica:
 
     # --- follower fetch --------------------------------------------------------------------------------------------
 
-    def on_follower_fetch(
-        self, follower: FollowerState, part: PartitionFetch, now_us: int
-    ) -> PartitionFetched | None:
+    def on_follower_fetch(self, follower: FollowerState, part: PartitionFetch, now_us: int) -> PartitionFetched | None:
         """Count one listed fetch; an answer (divergence, out of range) if the follower cannot go on from there."""
         log = self.log
         offset = part.fetch_offset

@@ -8,6 +8,7 @@ Rule 2:   operations with one delay expire in the order in which they were parke
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
 from typing import Generic, Protocol, TypeVar
 
 from kafkasim.core.model.effects import NEVER_US
@@ -29,6 +30,13 @@ class Purgatory(Generic[P]):
 
     def __init__(self) -> None:
         self._queues: dict[int, deque[tuple[int, P]]] = {}
+
+    def __iter__(self) -> Iterator[P]:
+        """Everything that still waits."""
+        for queue in self._queues.values():
+            for _, operation in queue:
+                if not operation.done:
+                    yield operation
 
     @property
     def deadline_us(self) -> int:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from kafkasim.core.model.ids import NodeId, TopicPartition
 from kafkasim.core.model.messages import FetchResponse, PartitionFetched
+from kafkasim.core.model.records import RecordBatch
 
 if TYPE_CHECKING:
     from kafkasim.core.replica.leader import FollowerState
@@ -107,13 +108,11 @@ class FollowerSession:
             replica = follower.leader
             log = replica.log
             end = log.end
-            batches = ()
+            batches: tuple[RecordBatch, ...] = ()
             if follower.log_end < end:
-                limit = self.partition_max_bytes
                 nothing_yet = left_bytes == self.max_bytes
-                batches = log.read(
-                    follower.log_end, limit if limit < left_bytes else left_bytes, end, nothing_yet
-                )
+                limit_bytes = min(left_bytes, self.partition_max_bytes)
+                batches = log.read(follower.log_end, limit_bytes, end, nothing_yet)
                 if batches:
                     for batch in batches:
                         left_bytes -= batch.size_bytes
@@ -121,11 +120,7 @@ class FollowerSession:
                     unsent.append(follower)
             high_watermark = replica.high_watermark
             start = log.start
-            if (
-                batches
-                or high_watermark != follower.sent_high_watermark
-                or start != follower.sent_log_start
-            ):
+            if batches or high_watermark != follower.sent_high_watermark or start != follower.sent_log_start:
                 follower.sent_high_watermark = high_watermark
                 follower.sent_log_start = start
                 answers.append(replica.fetched(batches))

@@ -1,0 +1,341 @@
+"""Fetch as this broker serves it: long polls of consumers, sessions of follower brokers.
+
+Mirrors:  KafkaApis.handleFetchRequest, ReplicaManager.fetchMessages, DelayedFetch, FetchManager (KIP-227, KIP-392).
+Inputs:   on_fetch, answer_woken, on_closed, expire.      Effects: Reply.
+Rule 1:   a consumer reads below the high watermark of the replica that it asks, a follower up to the leader's log end.
+Rule 2:   a parked fetch is looked at when the high watermark of one of its partitions moves, and at its end; never in between.
+Rule 3:   a follower's fetch moves the leader's marks before it is answered or parked, in the same input.
+Differs:  consumers get no sessions (Kafka answers session id 0 too when its cache is full).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kafkasim.core.model.errors import ErrorCode
+from kafkasim.core.model.ids import NO_EPOCH, NodeId
+from kafkasim.core.model.messages import FetchRequest, FetchResponse, PartitionFetch, PartitionFetched
+from kafkasim.core.model.records import RecordBatch
+from kafkasim.core.node.context import Call
+from kafkasim.core.node.data_plane_isr import IsrChanges
+from kafkasim.core.node.data_plane_partitions import Partitions, Replica
+from kafkasim.core.replica.leader import LeaderReplica
+from kafkasim.core.replica.purgatory import Purgatory
+from kafkasim.core.replica.session import FollowerSession, ParkedSessionFetch
+
+_NONE = ErrorCode.NONE
+_SESSION_IDS = 0x7FFFFFFF
+
+
+class ParkedFetch:
+    """A consumer's fetch that waits for ``min_bytes``."""
+
+    __slots__ = ("call", "done")
+
+    def __init__(self, call: Call) -> None:
+        self.call = call
+        self.done = False
+
+
+class Fetches:
+    __slots__ = ("_isr_changes", "_max_bytes", "_parked", "_partitions", "_rack_aware", "_sessions", "fetches")
+
+    def __init__(self, partitions: Partitions, isr_changes: IsrChanges) -> None:
+        self._partitions = partitions
+        self._isr_changes = isr_changes
+        self.fetches: Purgatory[Any] = Purgatory()
+        self._sessions: dict[NodeId, FollowerSession] = {}
+        self._parked: dict[int, ParkedFetch] = {}
+        image = partitions.ctx.image
+        self._max_bytes = image.broker_int("fetch.max.bytes")
+        self._rack_aware = "RackAware" in str(image.broker_config("replica.selector.class"))
+
+    def on_fetch(self, call: Call, now_us: int) -> None:
+        if call.request.replica_id >= 0:
+            self._on_follower_fetch(call, now_us)
+        else:
+            self._on_consumer_fetch(call, now_us)
+
+    # --- consumers -------------------------------------------------------------------------------------------------
+
+    def _on_consumer_fetch(self, call: Call, now_us: int) -> None:
+        request: FetchRequest = call.request
+        answers, enough = self._read(request)
+        if enough or request.max_wait_ms <= 0 or not answers:
+            self._partitions.ctx.reply(call, FetchResponse(answers))
+            return
+        fetch = ParkedFetch(call)
+        connection_id = call.connection_id
+        replicas = self._partitions.replicas
+        for part in request.partitions:
+            replica = replicas[part.tp]
+            waiting = replica.waiting_fetches
+            if waiting is None:
+                waiting = replica.waiting_fetches = {}
+            waiting[connection_id] = fetch
+        self._parked[connection_id] = fetch
+        self.fetches.park(fetch, request.max_wait_ms * 1000, now_us)
+
+    def _read(self, request: FetchRequest) -> tuple[list[PartitionFetched], bool]:
+        """The answers as they are now, and whether they are worth sending before the wait is over."""
+        replicas = self._partitions.replicas
+        answers: list[PartitionFetched] = []
+        left_bytes = min(request.max_bytes, self._max_bytes)
+        found_bytes = 0
+        urgent = False
+        for part in request.partitions:
+            replica = replicas.get(part.tp)
+            if (
+                replica is None
+                or (part.current_leader_epoch >= 0 and part.current_leader_epoch != replica.leader_epoch)
+                or (part.topic_id is not None and part.topic_id != replica.log.topic_id)
+            ):
+                answers.append(self._refuse(part, replica))
+                urgent = True
+                continue
+            offset = part.fetch_offset
+            if request.rack_id and self._rack_aware and isinstance(replica, LeaderReplica):
+                preferred = self._preferred_replica(replica, request.rack_id, offset)
+                if preferred != replica.leader_id:
+                    answers.append(_redirected(replica, preferred))
+                    urgent = True
+                    continue
+            batches: tuple[RecordBatch, ...] = ()
+            high_watermark = replica.high_watermark
+            if offset != high_watermark:
+                log = replica.log
+                if not log.start <= offset <= log.end:
+                    answers.append(PartitionFetched(part.tp, ErrorCode.OFFSET_OUT_OF_RANGE))
+                    urgent = True
+                    continue
+                if offset < high_watermark and (left_bytes > 0 or not found_bytes):
+                    batches = log.read(offset, min(part.max_bytes, left_bytes), high_watermark, not found_bytes)
+            if batches:
+                for batch in batches:
+                    found_bytes += batch.size_bytes
+                    left_bytes -= batch.size_bytes
+                answers.append(replica.fetched(batches))
+                continue
+            idle = replica.idle_answer
+            if idle is None or idle.log_start_offset != replica.log.start:
+                idle = replica.idle_answer = replica.fetched(())
+            answers.append(idle)
+        return answers, urgent or found_bytes >= request.min_bytes
+
+    def _refuse(self, part: PartitionFetch, replica: Replica | None) -> PartitionFetched:
+        """Why this partition cannot be read, and who leads it as far as this broker knows."""
+        partitions = self._partitions
+        if replica is None:
+            error = partitions.missing(part.tp, part.topic_id)
+        elif part.topic_id is not None and part.topic_id != replica.log.topic_id:
+            error = ErrorCode.UNKNOWN_TOPIC_ID
+        elif part.current_leader_epoch < replica.leader_epoch:
+            error = ErrorCode.FENCED_LEADER_EPOCH
+        else:
+            error = ErrorCode.UNKNOWN_LEADER_EPOCH
+        answer = PartitionFetched(part.tp, error)
+        if error in (ErrorCode.NOT_LEADER_OR_FOLLOWER, ErrorCode.FENCED_LEADER_EPOCH):
+            state = partitions.ctx.image.partition(part.tp)
+            if state is not None:
+                answer = PartitionFetched(
+                    part.tp, error, current_leader=state.leader, current_leader_epoch=state.leader_epoch
+                )
+        return answer
+
+    def _preferred_replica(self, replica: LeaderReplica, rack_id: str, offset: int) -> NodeId:
+        """RackAwareReplicaSelector: the leader if it is in the rack, else the most caught-up of that rack, else the leader."""
+        brokers = self._partitions.ctx.image.brokers
+        if self._partitions.ctx.rack == rack_id:
+            return replica.leader_id
+        best, best_end = replica.leader_id, -1
+        for follower in replica.followers:
+            broker = brokers.get(follower.node_id)
+            if broker is None or broker.fenced or broker.rack != rack_id or follower.node_id not in replica.isr:
+                continue
+            if max(follower.log_start, 0) <= offset <= follower.log_end and follower.log_end > best_end:
+                best, best_end = follower.node_id, follower.log_end
+        return best
+
+    def _unpark(self, fetch: ParkedFetch) -> None:
+        fetch.done = True
+        connection_id = fetch.call.connection_id
+        replicas = self._partitions.replicas
+        if self._parked.get(connection_id) is fetch:
+            del self._parked[connection_id]
+        for part in fetch.call.request.partitions:
+            replica = replicas.get(part.tp)
+            if replica is not None and replica.waiting_fetches is not None:
+                replica.waiting_fetches.pop(connection_id, None)
+
+    # --- followers -------------------------------------------------------------------------------------------------
+
+    def _on_follower_fetch(self, call: Call, now_us: int) -> None:
+        request: FetchRequest = call.request
+        session = self._session_for(call, request, now_us)
+        if session is None:
+            return
+        partitions = self._partitions
+        session.last_fetch_us = now_us
+        session.min_bytes = request.min_bytes
+        session.max_bytes = request.max_bytes
+        for tp in request.forgotten:
+            replica = partitions.replicas.get(tp)
+            if isinstance(replica, LeaderReplica):
+                follower = replica.follower(request.replica_id)
+                if follower is not None and follower.session is session:
+                    session.drop(follower, None)
+            session.urgent.pop(tp, None)
+        for part in request.partitions:
+            self._count_follower_fetch(session, request, part, now_us)
+        if session.outside_isr:
+            for follower in list(session.outside_isr):
+                self._isr_changes.maybe_expand(follower, now_us)
+        readable_bytes = session.readable_bytes()
+        if session.urgent or readable_bytes >= session.min_bytes or request.max_wait_ms <= 0:
+            partitions.ctx.reply(call, session.answer())
+        else:
+            session.available_bytes = readable_bytes
+            parked = session.parked = ParkedSessionFetch(call, call.connection_id, session)
+            self.fetches.park(parked, request.max_wait_ms * 1000, now_us)
+
+    def _session_for(self, call: Call, request: FetchRequest, now_us: int) -> FollowerSession | None:
+        """The session that this request belongs to; None if it was refused."""
+        follower_id = request.replica_id
+        session = self._sessions.get(follower_id)
+        if request.session_id == 0:
+            if session is not None:
+                self._close(session)
+            session_id = 0
+            if request.session_epoch == 0:
+                session_id = 1 + self._partitions.ctx.draw("fetch session id", _SESSION_IDS)
+            session = self._sessions[follower_id] = FollowerSession(follower_id, session_id, now_us)
+            return session
+        error = _NONE
+        if session is None or session.session_id != request.session_id:
+            error = ErrorCode.FETCH_SESSION_ID_NOT_FOUND
+        elif session.next_epoch != request.session_epoch:
+            error = ErrorCode.INVALID_FETCH_SESSION_EPOCH
+        if error is not _NONE:
+            self._partitions.ctx.reply(call, FetchResponse([], error))
+            return None
+        assert session is not None
+        session.next_epoch += 1
+        self._drop_parked(session)
+        return session
+
+    def _count_follower_fetch(
+        self, session: FollowerSession, request: FetchRequest, part: PartitionFetch, now_us: int
+    ) -> None:
+        """One listed partition: who asks, from where, and what that does to the marks."""
+        partitions = self._partitions
+        tp = part.tp
+        session.partition_max_bytes = part.max_bytes
+        session.urgent.pop(tp, None)
+        replica = partitions.replicas.get(tp)
+        if replica is None or part.current_leader_epoch not in (NO_EPOCH, replica.leader_epoch):
+            session.urgent[tp] = self._refuse(part, replica)
+            return
+        if not isinstance(replica, LeaderReplica):
+            session.urgent[tp] = PartitionFetched(tp, ErrorCode.NOT_LEADER_OR_FOLLOWER)
+            return
+        follower = replica.follower(request.replica_id)
+        if follower is None:
+            session.urgent[tp] = PartitionFetched(tp, ErrorCode.UNKNOWN_LEADER_EPOCH)
+            return
+        if -1 < request.replica_epoch < follower.broker_epoch:
+            session.urgent[tp] = PartitionFetched(tp, ErrorCode.NOT_LEADER_OR_FOLLOWER)
+            return
+        answer = replica.on_follower_fetch(follower, part, now_us)
+        if answer is not None:
+            session.drop(follower, answer)
+            return
+        follower.broker_epoch = request.replica_epoch
+        if follower.session is not session:
+            follower.session = session
+            follower.dirty = False
+            follower.sent_high_watermark = follower.sent_log_start = -1
+        if not follower.dirty:
+            follower.dirty = True
+            session.dirty.append(follower)
+        if replica.high_watermark < replica.log.end:
+            partitions.advance(replica, now_us)
+        if not follower.in_maximal_isr or follower.node_id not in replica.isr:
+            session.outside_isr[follower] = None
+        if replica.waiting_deletes:
+            partitions.woken_deletes.append(replica)
+
+    def _drop_parked(self, session: FollowerSession) -> None:
+        """An earlier fetch of this session is still parked: its connection is gone, nobody waits for it."""
+        if session.parked is not None:
+            session.parked.done = True
+            session.parked = None
+
+    def _close(self, session: FollowerSession) -> None:
+        session.closed = True
+        self._drop_parked(session)
+        if self._sessions.get(session.follower_id) is session:
+            del self._sessions[session.follower_id]
+
+    def lost_leadership(self, replica: LeaderReplica, error: ErrorCode) -> None:
+        """This broker leads the partition no more (or in another epoch): its followers hear of it at once."""
+        for follower in replica.followers:
+            session = follower.session
+            if session is not None:
+                session.drop(follower, PartitionFetched(replica.tp, error))
+                if session.parked is not None:
+                    self._partitions.woken_sessions.append(session)
+
+    # --- waking ----------------------------------------------------------------------------------------------------
+
+    def answer_woken(self) -> None:
+        """Answer the parked fetches that have something to read now."""
+        partitions = self._partitions
+        ctx = partitions.ctx
+        if partitions.woken_sessions:
+            sessions, partitions.woken_sessions = partitions.woken_sessions, []
+            for session in sessions:
+                parked = session.parked
+                if parked is not None:
+                    session.parked = None
+                    parked.done = True
+                    ctx.reply(parked.call, session.answer())
+        if partitions.woken_fetches:
+            fetches, partitions.woken_fetches = partitions.woken_fetches, []
+            for fetch in fetches:
+                if fetch.done:
+                    continue
+                answers, enough = self._read(fetch.call.request)
+                if enough:
+                    self._unpark(fetch)
+                    ctx.reply(fetch.call, FetchResponse(answers))
+
+    def expire(self, now_us: int) -> None:
+        """Long polls whose time is over are answered with what there is."""
+        ctx = self._partitions.ctx
+        for parked in self.fetches.take_expired(now_us):
+            if isinstance(parked, ParkedFetch):
+                self._unpark(parked)
+                ctx.reply(parked.call, FetchResponse(self._read(parked.call.request)[0]))
+            else:
+                parked.session.parked = None
+                ctx.reply(parked.call, parked.session.answer())
+
+    def on_closed(self, connection_id: int) -> None:
+        fetch = self._parked.get(connection_id)
+        if fetch is not None:
+            self._unpark(fetch)
+        for session in self._sessions.values():
+            if session.parked is not None and session.parked.connection_id == connection_id:
+                self._drop_parked(session)
+
+
+def _redirected(replica: LeaderReplica, preferred: NodeId) -> PartitionFetched:
+    high_watermark = replica.high_watermark
+    return PartitionFetched(
+        replica.tp,
+        _NONE,
+        high_watermark,
+        high_watermark,
+        replica.log.start,
+        preferred_read_replica=preferred,
+    )

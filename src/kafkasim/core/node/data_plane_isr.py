@@ -1,0 +1,149 @@
+"""Changes of the ISR that this broker asks for as a leader, and what it does with the controller's answers.
+
+Mirrors:  AlterPartitionManager, Partition.maybeExpandIsr, maybeShrinkIsr, handleAlterPartitionError (KIP-497).
+Inputs:   maybe_expand, shrink, on_deadline.      Effects: through ``send_to_controller``.
+Rule 1:   one request in flight; what comes up meanwhile is batched into the next.
+Rule 2:   a proposal stays pending until it is committed, rolled back, or overtaken by metadata.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kafkasim.core.model.cluster_messages import (
+    AlterPartitionRequest,
+    AlterPartitionResponse,
+    PartitionIsrChange,
+    PartitionIsrResult,
+)
+from kafkasim.core.model.effects import NEVER_US
+from kafkasim.core.model.errors import ErrorCode
+from kafkasim.core.model.ids import NodeId, TopicPartition
+from kafkasim.core.model.metadata import RECOVERED
+from kafkasim.core.node.data_plane_partitions import Partitions
+from kafkasim.core.replica.leader import FollowerState, LeaderReplica
+
+_RETRY_US = 50_000
+
+#: The proposal was wrong: back to the committed ISR.
+_ROLL_BACK = frozenset({ErrorCode.INELIGIBLE_REPLICA, ErrorCode.OPERATION_NOT_ATTEMPTED})
+#: What is known here is out of date: metadata will tell.
+_AWAIT_METADATA = frozenset(
+    {
+        ErrorCode.FENCED_LEADER_EPOCH,
+        ErrorCode.INVALID_UPDATE_VERSION,
+        ErrorCode.INVALID_REQUEST,
+        ErrorCode.UNKNOWN_TOPIC_OR_PARTITION,
+        ErrorCode.UNKNOWN_TOPIC_ID,
+        ErrorCode.NEW_LEADER_ELECTED,
+    }
+)
+
+
+class IsrChanges:
+    __slots__ = ("_in_flight", "_partitions", "_queue", "deadline_us")
+
+    def __init__(self, partitions: Partitions) -> None:
+        self._partitions = partitions
+        #: Proposals that no request carries yet: (leader, partition epoch at the time), in order.
+        self._queue: dict[TopicPartition, LeaderReplica] = {}
+        self._in_flight = False
+        self.deadline_us = NEVER_US
+
+    def maybe_expand(self, follower: FollowerState, now_us: int) -> None:
+        leader = follower.leader
+        isr = leader.expanded_isr(follower, self._partitions.eligible)
+        if isr is not None:
+            self._propose(leader, isr, now_us)
+
+    def maybe_shrink(self, leader: LeaderReplica, now_us: int) -> None:
+        isr = leader.shrunk_isr(self._partitions.lag_us, now_us)
+        if isr is not None:
+            self._propose(leader, isr, now_us)
+
+    def _propose(self, leader: LeaderReplica, isr: tuple[NodeId, ...], now_us: int) -> None:
+        leader.propose_isr(isr)
+        self._partitions.ctx.note("isr proposed", leader.tp, isr=isr, leader_epoch=leader.leader_epoch)
+        self._queue[leader.tp] = leader
+        self._send(now_us)
+
+    def _send(self, now_us: int) -> None:
+        if self._in_flight or self.deadline_us != NEVER_US or not self._queue:
+            return
+        replicas = self._partitions.replicas
+        ctx = self._partitions.ctx
+        asked: list[tuple[LeaderReplica, tuple[NodeId, ...]]] = []
+        changes: list[PartitionIsrChange] = []
+        for tp, leader in self._queue.items():
+            isr = leader.pending_isr
+            if isr is None or replicas.get(tp) is not leader:
+                continue
+            asked.append((leader, isr))
+            changes.append(
+                PartitionIsrChange(
+                    tp,
+                    leader.log.topic_id,
+                    leader.leader_epoch,
+                    leader.partition_epoch,
+                    tuple((node, self._broker_epoch(node)) for node in isr),
+                    # The first change after an unclean election says that the log is sound again.
+                    RECOVERED,
+                )
+            )
+        self._queue = {}
+        if not changes:
+            return
+        self._in_flight = True
+
+        def answered(response: Any, error: ErrorCode, now_us: int) -> None:
+            self._on_answer(asked, response, error, now_us)
+
+        request = AlterPartitionRequest(ctx.node_id, ctx.broker_epoch, tuple(changes))
+        ctx.send_to_controller(request, answered, now_us)
+
+    def _broker_epoch(self, node: NodeId) -> int:
+        ctx = self._partitions.ctx
+        if node == ctx.node_id:
+            return ctx.broker_epoch
+        broker = ctx.image.brokers.get(node)
+        return -1 if broker is None else broker.broker_epoch
+
+    def _on_answer(
+        self,
+        asked: list[tuple[LeaderReplica, tuple[NodeId, ...]]],
+        response: AlterPartitionResponse | None,
+        error: ErrorCode,
+        now_us: int,
+    ) -> None:
+        self._in_flight = False
+        if response is None or response.error is not ErrorCode.NONE:
+            for leader, isr in asked:
+                if leader.pending_isr is isr:
+                    self._queue.setdefault(leader.tp, leader)
+            self.deadline_us = now_us + _RETRY_US
+            return
+        results = {result.tp: result for result in response.partitions}
+        for leader, isr in asked:
+            result = results.get(leader.tp)
+            if self._partitions.replicas.get(leader.tp) is not leader or leader.pending_isr is not isr:
+                continue  # Metadata was faster.
+            if result is None:
+                self._queue[leader.tp] = leader
+            else:
+                self._on_result(leader, result, now_us)
+        self._send(now_us)
+
+    def _on_result(self, leader: LeaderReplica, result: PartitionIsrResult, now_us: int) -> None:
+        if result.error is ErrorCode.NONE:
+            if result.leader_epoch == leader.leader_epoch and result.partition_epoch >= leader.partition_epoch:
+                leader.recovery_state = result.leader_recovery_state
+                leader.commit_isr(result.isr, result.partition_epoch)
+                self._partitions.advance(leader, now_us)
+        elif result.error in _ROLL_BACK:
+            leader.roll_back_isr()
+        elif result.error not in _AWAIT_METADATA:
+            self._queue[leader.tp] = leader
+
+    def on_deadline(self, now_us: int) -> None:
+        self.deadline_us = NEVER_US
+        self._send(now_us)
