@@ -54,7 +54,7 @@ _NO_CALLBACK: Any = _NoCallback()
 class Consumer(ClientHandle):
     """High-level consumer, alone (``assign``) or as a member of a group (``subscribe``)."""
 
-    __slots__ = ("_is_answered", "_kept", "_on_assign", "_on_lost", "_on_revoke", "_source", "_starts")
+    __slots__ = ("_is_answered", "_kept", "_on_assign", "_on_lost", "_on_revoke", "_source", "_starts", "_take")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         if getattr(self, "_shell", None) is not None:
@@ -70,6 +70,7 @@ class Consumer(ClientHandle):
         #: Where the application, or the group, wanted each assigned partition to start, and in which epoch.
         self._starts: dict[Partition, tuple[int, int]] = {}
         self._open(CONSUMER, args, kwargs)
+        self._take = self._engine.take
         self._engine.reports_commits = self._settings.on_commit is not None
 
     def _open_shell(self) -> ClientShell:
@@ -167,16 +168,25 @@ class Consumer(ClientHandle):
         shell = self._shell
         if shell is None:
             raise RuntimeError(CONSUMER_CLOSED)
-        take = self._engine.take
-        deadline_us = -1
+        if self._kept:
+            items, self._kept = self._kept, []
+        else:
+            items = shell.call(self._take, 1)
+            if items and type(items[0]) is Slice:
+                item = items[0]
+                source = self._source
+                if source is None or source.batch is not item.batch:
+                    source = self._source = BatchSource(item.tp[0], item.tp[1], item.batch)
+                return BatchMessage(source, item.start)
+        return self._poll(shell, items, shell.now_us + timeout_us(timeout))
+
+    def _poll(self, shell: ClientShell, items: list[AppItem], deadline_us: int) -> Message | None:
+        """Serve what was taken, and then what comes, until a message or the end of the time."""
         while True:
-            if self._kept:
-                items, self._kept = self._kept, []
-            else:
-                items = shell.call(take, 1)
             for index, item in enumerate(items):
                 if type(item) is Slice:
-                    return BatchMessage(self._source_of(item), item.start)
+                    self._source = BatchSource(item.tp[0], item.tp[1], item.batch)
+                    return BatchMessage(self._source, item.start)
                 if type(item) is ConsumerError:
                     return _error_message(item)
                 try:
@@ -186,16 +196,14 @@ class Consumer(ClientHandle):
                     raise
             if self._gather_events():
                 self._serve_event(self._events.popleft())
-                continue
-            if self._engine.has_items():
-                continue
-            if deadline_us < 0:
-                limit_us = timeout_us(timeout)
-                deadline_us = shell.now_us + limit_us
-            remaining_us = deadline_us - shell.now_us
-            if remaining_us <= 0 or not self._wait_for_work(shell, remaining_us):
-                shell.fruitless()
-                return None
+            elif self._shell is None:
+                return None  # A callback has closed us.
+            elif not self._engine.has_items():
+                remaining_us = deadline_us - shell.now_us
+                if remaining_us <= 0 or not self._wait_for_work(shell, remaining_us):
+                    shell.fruitless()
+                    return None
+            items = shell.call(self._take, 1)
 
     @c_arguments("|Id")
     def consume(self, num_messages: int = 1, timeout: float = -1.0) -> list[Message]:
@@ -205,16 +213,16 @@ class Consumer(ClientHandle):
             raise ValueError("num_messages must be between 0 and 1000000 (1M)")
         messages: list[Message] = []
         failure: BaseException | None = None
-        take = self._engine.take
-        deadline_us = -1
-        while len(messages) < num_messages:
+        deadline_us = shell.now_us + timeout_us(timeout)
+        while len(messages) < num_messages and self._shell is not None:
             if self._kept:
                 items, self._kept = self._kept, []
             else:
-                items = shell.call(take, num_messages - len(messages))
+                items = shell.call(self._take, num_messages - len(messages))
             for item in items:
                 if type(item) is Slice:
-                    messages += messages_of(self._source_of(item), range(item.start, item.stop))
+                    source = BatchSource(item.tp[0], item.tp[1], item.batch)
+                    messages += messages_of(source, range(item.start, item.stop))
                 elif type(item) is ConsumerError:
                     messages.append(_error_message(item))
                 else:
@@ -223,8 +231,6 @@ class Consumer(ClientHandle):
                 failure = self._attempt(self._serve_event, self._events.popleft()) or failure
             if len(messages) >= num_messages or self._engine.has_items():
                 continue
-            if deadline_us < 0:
-                deadline_us = shell.now_us + timeout_us(timeout)
             remaining_us = deadline_us - shell.now_us
             if remaining_us <= 0 or not self._wait_for_work(shell, remaining_us):
                 break
@@ -252,13 +258,6 @@ class Consumer(ClientHandle):
 
     def _has_work(self) -> bool:
         return bool(self._engine.has_items()) or self._gather_events()
-
-    def _source_of(self, item: Slice) -> BatchSource:
-        """The source of a batch's messages; polled one by one, they share it."""
-        source = self._source
-        if source is None or source.batch is not item.batch or source.partition != item.tp[1]:
-            source = self._source = BatchSource(item.tp[0], item.tp[1], item.batch)
-        return source
 
     # --- Callbacks -------------------------------------------------------------------------------------------------
 
@@ -424,7 +423,7 @@ class Consumer(ClientHandle):
         operation = shell.call(self._engine.close_begin)
         while True:
             is_over = operation.done
-            for item in shell.call(self._engine.take, _MOST_MESSAGES):
+            for item in shell.call(self._take, _MOST_MESSAGES):
                 if type(item) in (Rebalance, CommitDone):
                     failure = self._attempt(self._serve_item, item) or failure
             while self._gather_events():
