@@ -38,7 +38,7 @@ class FakeBroker:
     def __init__(self) -> None:
         self.is_up = True
         self.is_frozen = False
-        self.inbox: deque[Send] = deque()
+        self.inbox: deque[tuple[ClientCore, Send, int]] = deque()
 
 
 class FakeCluster:
@@ -59,6 +59,9 @@ class FakeCluster:
             InitProducerIdRequest: self._on_init_producer_id,
         }
         self._clients: list[ClientCore] = []
+        #: (client, broker) -> number of the present connection; an answer on an older one is lost.
+        self._connections: dict[tuple[int, int], int] = {}
+        self._muted: set[tuple[int, int, int]] = set()
         self._next_producer_id = 0
         self._heap: list[tuple[int, int, Callable[[], None]]] = []
         self._count = 0
@@ -115,8 +118,11 @@ class FakeCluster:
                 if isinstance(effect, Send):
                     self.at(HOP_US, lambda client=client, send=effect: self._deliver(client, send))  # type: ignore[misc]
                 elif isinstance(effect, Close):
-                    broker = self.brokers[effect.to]
-                    broker.inbox = deque(each for each in broker.inbox if each[0] is not client or each[2] < 0)  # type: ignore
+                    self._reset(client, effect.to)
+
+    def _reset(self, client: ClientCore, node: int) -> None:
+        key = (client.node_id, node)
+        self._connections[key] = self._connections.get(key, 0) + 1
 
     # --- Brokers -----------------------------------------------------------------------------------------------------
 
@@ -127,34 +133,46 @@ class FakeCluster:
         broker = self.brokers[node]
         broker.is_frozen = False
         inbox, broker.inbox = broker.inbox, deque()
-        for client, send, _ in inbox:  # type: ignore[misc]
-            self._serve(client, send)
+        for client, send, connection in inbox:
+            self._serve(client, send, connection)
 
     def stop(self, node: int) -> None:
         self.brokers[node].is_up = False
         for client in self._clients:
-            self.at(HOP_US, lambda client=client: client.on_disconnect(node, 0, self.now_us))  # type: ignore[misc]
+            self._disconnect(client, node)
 
     def start(self, node: int) -> None:
         self.brokers[node].is_up = True
 
+    def _disconnect(self, client: ClientCore, node: int) -> None:
+        self._reset(client, node)
+        self.at(HOP_US, lambda: client.on_disconnect(node, 0, self.now_us))
+
     def _deliver(self, client: ClientCore, send: Send) -> None:
         broker = self.brokers[send.to]
+        connection = self._connections.get((client.node_id, send.to), 0)
         if not broker.is_up:
-            self.at(HOP_US, lambda: client.on_disconnect(send.to, send.channel, self.now_us))
+            self._disconnect(client, send.to)
         elif broker.is_frozen:
-            broker.inbox.append((client, send, 0))  # type: ignore[arg-type]
+            broker.inbox.append((client, send, connection))
         else:
-            self._serve(client, send)
+            self._serve(client, send, connection)
 
-    def _serve(self, client: ClientCore, send: Send) -> None:
+    def _serve(self, client: ClientCore, send: Send, connection: int) -> None:
+        """What has arrived is done even if its connection is gone; only the answer is lost then."""
         self.requests.append((self.now_us, send.to, send.request))
         response = self.handlers[type(send.request)](send.to, send.request)
+        key = (client.node_id, send.to)
+        if self.drop_produce_answers and isinstance(send.request, ProduceRequest):
+            self.drop_produce_answers -= 1
+            self._muted.add((*key, connection))  # TCP loses no answer but those that would follow, too.
+
+        def answer() -> None:
+            if self._connections.get(key, 0) == connection and (*key, connection) not in self._muted:
+                client.on_response(send.to, send.channel, send.correlation_id, response, self.now_us)
+
         if response is not None and send.correlation_id:
-            self.at(
-                HOP_US,
-                lambda: client.on_response(send.to, send.channel, send.correlation_id, response, self.now_us),
-            )
+            self.at(HOP_US, answer)
 
     # --- Answers -----------------------------------------------------------------------------------------------------
 
@@ -180,16 +198,14 @@ class FakeCluster:
         self._next_producer_id += 1
         return InitProducerIdResponse(ErrorCode.NONE, self._next_producer_id - 1, 0)
 
-    def _on_produce(self, node: int, request: ProduceRequest) -> ProduceResponse | None:
-        answers = [self._append(node, part) for part in request.partitions]
-        if self.drop_produce_answers:
-            self.drop_produce_answers -= 1
-            return None
-        return ProduceResponse(answers)
+    def _on_produce(self, node: int, request: ProduceRequest) -> ProduceResponse:
+        return ProduceResponse([self._append(node, part) for part in request.partitions])
 
     def _append(self, node: int, part: PartitionProduce) -> PartitionProduced:
         if self.produce_errors:
             error = self.produce_errors.pop(0)
+            if error == ErrorCode.NOT_ENOUGH_REPLICAS_AFTER_APPEND:
+                self._append(node, part)
             if error != ErrorCode.NONE:
                 return PartitionProduced(part.tp, error)
         leader, epoch = self.leaders[part.tp]
