@@ -41,9 +41,7 @@ class LogView:
 def check_acked(events: Iterable[HistoryEvent], logs: Mapping[TopicPartition, LogView], report: Report) -> None:
     """P1 over every delivery report without an error. O(events + batches)."""
     at_offset = {
-        tp: {batch.base_offset: batch for batch in view.batches}
-        for tp, view in logs.items()
-        if not view.is_compacted
+        tp: {batch.base_offset: batch for batch in view.batches} for tp, view in logs.items() if not view.is_compacted
     }
     for event in events:
         if not isinstance(event, Acked) or event.error is not ErrorCode.NONE or event.base_offset < 0:

@@ -46,7 +46,6 @@ class ServerProcess:
         self.identity = identity
         self.storage = NodeStorage()
         self.state = "stopped"
-        self.incarnations = 0
         self._cluster = cluster
         self._shell: ServerShell | None = None
 
@@ -62,14 +61,12 @@ class ServerProcess:
     def start(self) -> None:
         if self._shell is not None:
             return
-        self.incarnations += 1
         cluster = self._cluster
         node = ServerNode(
             self.identity,
             self.storage,
             cluster.choices.draw,
             wall_offset_us=EPOCH_US,
-            incarnation=self.incarnations,
             now_us=cluster.now_us,
         )
         self._shell = ServerShell(node, cluster.kernel, cluster.fabric, cluster._on_note, self._on_halt)
@@ -228,7 +225,9 @@ class NetworkFaults:
             return [shell.node.node_id]
         if isinstance(side, Iterable):
             return [node for item in side for node in self._nodes(item)]
-        raise TypeError(f"{side!r} is no side of a network fault: expected a broker id, a broker, a zone, a task or a client")
+        raise TypeError(
+            f"{side!r} is no side of a network fault: expected a broker id, a broker, a zone, a task or a client"
+        )
 
 
 class SimulatedCluster(World):
@@ -249,18 +248,14 @@ class SimulatedCluster(World):
         tape: Any = None,
         record: bool = False,
     ) -> None:
-        super().__init__(
-            seed=seed, tape=tape, record=record, link=link, history=history, keep_trace=keep_trace
-        )
+        super().__init__(seed=seed, tape=tape, record=record, link=link, history=history, keep_trace=keep_trace)
         global _clusters_made
         _clusters_made += 1
         self.cluster_name = f"kafkasim-{_clusters_made}"
         static = _static_config(brokers, config)
         _refuse_features(features)
         self._processes = _identities(brokers, controllers, racks, static, self.cluster_name)
-        self._servers = {
-            identity.node_id: ServerProcess(self, identity) for identity in self._processes
-        }
+        self._servers = {identity.node_id: ServerProcess(self, identity) for identity in self._processes}
         self._admin_shell: ClientShell | None = None
         self.network = NetworkFaults(self)
         self._closed = False
@@ -274,9 +269,7 @@ class SimulatedCluster(World):
     @property
     def bootstrap_servers(self) -> str:
         """Comma-separated addresses of all brokers; they reach this cluster from anywhere in the process."""
-        return ",".join(
-            f"{identity.host}:{identity.port}" for identity in self._processes if identity.is_broker
-        )
+        return ",".join(f"{identity.host}:{identity.port}" for identity in self._processes if identity.is_broker)
 
     def resolve(self, bootstrap_servers: str) -> tuple[int, ...]:
         own = {f"{identity.host}:{identity.port}": identity.node_id for identity in self._processes}

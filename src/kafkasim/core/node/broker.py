@@ -1,0 +1,107 @@
+"""A broker: its components behind one door.
+
+Mirrors:  kafka.server.BrokerServer, KafkaApis, BrokerMetadataPublisher.
+Inputs:   on_request, on_closed, on_deadline, begin_shutdown; ``publish`` when metadata were replayed.
+Rule 1:   a request goes to the component that names its API key, and to no other.
+Rule 2:   metadata reach the data plane first, then the coordinators that stand on it, then whoever only answers from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from kafkasim.core.controller.image import ImageDelta
+from kafkasim.core.node.context import BrokerContext, Call
+from kafkasim.core.node.data_plane import DataPlane
+from kafkasim.core.node.group_coordinator import GroupCoordinator
+from kafkasim.core.node.life_cycle import LifeCycle
+from kafkasim.core.node.metadata_api import MetadataApi
+from kafkasim.core.quorum.raft import RaftReplica
+
+
+class Component(Protocol):
+    """A part of a broker (docs/contract.md, "A server process")."""
+
+    API_KEYS: tuple[int, ...]
+
+    @property
+    def deadline_us(self) -> int: ...
+
+    def on_request(self, call: Call, now_us: int) -> None: ...
+
+    def on_image(self, delta: ImageDelta, now_us: int) -> None: ...
+
+    def on_closed(self, connection_id: int, now_us: int) -> None: ...
+
+    def on_deadline(self, now_us: int) -> None: ...
+
+    def shutdown(self, now_us: int) -> None: ...
+
+
+class BrokerNode:
+    """``ctx.image`` is this broker's replayed metadata."""
+
+    def __init__(
+        self,
+        ctx: BrokerContext,
+        raft: RaftReplica,
+        *,
+        cluster_id: str,
+        host: str,
+        port: int,
+        drives_raft: bool,
+        on_stopped: Callable[[int], None],
+        now_us: int,
+    ) -> None:
+        """``drives_raft``: ``raft`` is this broker's own observer, not a controller's voter.
+
+        ``on_stopped(now_us)`` is called when a controlled shutdown is over.
+        """
+        self.ctx = ctx
+        self._on_stopped = on_stopped
+        self.metadata_api = MetadataApi(ctx, cluster_id)
+        self.data_plane = DataPlane(ctx, now_us)
+        self.groups = GroupCoordinator(ctx, self.data_plane, self.metadata_api.create_topic)
+        self.life_cycle = LifeCycle(
+            ctx, raft, self.publish, host=host, port=port, drives_raft=drives_raft, on_stopped=self._stop
+        )
+        self._components: tuple[Component, ...] = (self.data_plane, self.groups, self.metadata_api)
+        self._by_api_key = {key: component for component in self._components for key in component.API_KEYS}
+
+    @property
+    def deadline_us(self) -> int:
+        earliest_us = self.life_cycle.deadline_us
+        for component in self._components:
+            deadline_us = component.deadline_us
+            if deadline_us < earliest_us:
+                earliest_us = deadline_us
+        return earliest_us
+
+    def on_request(self, call: Call, now_us: int) -> None:
+        self._by_api_key[call.request.API_KEY].on_request(call, now_us)
+
+    def on_closed(self, connection_id: int, now_us: int) -> None:
+        for component in self._components:
+            component.on_closed(connection_id, now_us)
+
+    def on_deadline(self, now_us: int) -> None:
+        if self.life_cycle.deadline_us <= now_us:
+            self.life_cycle.on_deadline(now_us)
+        for component in self._components:
+            if component.deadline_us <= now_us:
+                component.on_deadline(now_us)
+
+    def publish(self, delta: ImageDelta, now_us: int) -> None:
+        """Metadata were replayed into ``ctx.image``: every component follows."""
+        for component in self._components:
+            component.on_image(delta, now_us)
+
+    def begin_shutdown(self, now_us: int) -> None:
+        """Ask the controller to move leaderships away; the process ends when it allows."""
+        self.life_cycle.shutdown(now_us)
+
+    def _stop(self, now_us: int) -> None:
+        for component in reversed(self._components):
+            component.shutdown(now_us)
+        self._on_stopped(now_us)

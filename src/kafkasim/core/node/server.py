@@ -1,0 +1,193 @@
+"""A server process: a broker, a controller, or both in one (combined roles).
+
+Mirrors:  kafka.server.KafkaRaftServer, SharedServer.
+Inputs:   those of every node (docs/contract.md), and ``begin_shutdown``.     Effects: all.
+Rule 1:   one quorum replica serves both halves: the controller drives it, the broker reads its committed batches; a broker that
+          is no voter has one of its own, which only observes.
+Rule 2:   after any input that may have reached the quorum, the controller half settles and the broker half catches up.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+
+from kafkasim.core.client.requests import Requests
+from kafkasim.core.controller.image import MetadataImage
+from kafkasim.core.model.effects import NEVER_US, Effect, Halt
+from kafkasim.core.model.ids import Draw, NodeId
+from kafkasim.core.node.broker import BrokerNode
+from kafkasim.core.node.context import BrokerContext, Call
+from kafkasim.core.node.controller import ControllerNode
+from kafkasim.core.node.storage import BrokerStorage
+from kafkasim.core.quorum.log import MetadataLog, QuorumStateFile
+from kafkasim.core.quorum.raft import RaftReplica
+
+
+@attrs.define(slots=True, frozen=True)
+class ServerIdentity:
+    """What a server's properties file says of it."""
+
+    node_id: NodeId
+    host: str
+    port: int
+    rack: str | None
+    is_broker: bool
+    voters: tuple[NodeId, ...]
+    cluster_id: str
+    static_config: dict[str, str]
+
+
+class NodeStorage:
+    """The disks of one server. The metadata log is flushed before it counts, so a loss of power takes nothing from it."""
+
+    def __init__(self) -> None:
+        self.broker = BrokerStorage()
+        self.metadata_log = MetadataLog()
+        self.quorum_state = QuorumStateFile()
+
+    def power_loss(self) -> None:
+        self.broker.power_loss()
+
+
+class ServerNode:
+    """One incarnation of a server, made from its storage."""
+
+    def __init__(
+        self,
+        identity: ServerIdentity,
+        storage: NodeStorage,
+        draw: Draw,
+        *,
+        wall_offset_us: int,
+        now_us: int,
+    ) -> None:
+        self.node_id = identity.node_id
+        self.outbox: list[Effect] = []
+        self._requests = Requests(self.outbox)
+        self.raft = RaftReplica(
+            identity.node_id,
+            identity.voters,
+            storage.metadata_log,
+            storage.quorum_state,
+            outbox=self.outbox,
+            requests=self._requests,
+            draw=draw,
+            static_config=identity.static_config,
+            now_us=now_us,
+        )
+        self.controller: ControllerNode | None = None
+        self.broker: BrokerNode | None = None
+        if identity.node_id in identity.voters:
+            self.controller = ControllerNode(identity.node_id, self.raft, self.outbox, draw, identity.static_config)
+        if identity.is_broker:
+            ctx = BrokerContext(
+                identity.node_id,
+                self.outbox,
+                self._requests,
+                MetadataImage(identity.static_config),
+                storage.broker,
+                draw,
+                rack=identity.rack,
+                wall_offset_us=wall_offset_us,
+            )
+            self.broker = BrokerNode(
+                ctx,
+                self.raft,
+                cluster_id=identity.cluster_id,
+                host=identity.host,
+                port=identity.port,
+                drives_raft=self.controller is None,
+                on_stopped=self._stop_controller,
+                now_us=now_us,
+            )
+            self.broker.life_cycle.start(now_us)
+        self._give_up_us = NEVER_US
+        self._settle(now_us)
+
+    @property
+    def deadline_us(self) -> int:
+        earliest_us = min(self._requests.deadline_us, self._give_up_us)
+        if self.controller is not None:
+            earliest_us = min(earliest_us, self.controller.deadline_us)
+        if self.broker is not None:
+            earliest_us = min(earliest_us, self.broker.deadline_us)
+        return earliest_us
+
+    # --- inputs ----------------------------------------------------------------------------------------------------
+
+    def on_request(self, connection_id: int, correlation_id: int, peer: NodeId, request: Any, now_us: int) -> None:
+        call = Call(connection_id, correlation_id, peer, request)
+        broker = self.broker
+        if broker is not None and type(request) not in _CLUSTER_REQUESTS:
+            broker.on_request(call, now_us)
+        elif self.controller is not None:
+            self.controller.on_request(call, now_us)
+            self._settle(now_us)
+        else:
+            assert isinstance(request, RaftReplica.REQUESTS), request
+            self.raft.on_request(call, now_us)
+            self._settle(now_us)
+
+    def on_response(self, peer: NodeId, channel: int, correlation_id: int, response: Any, now_us: int) -> None:
+        self._requests.on_response(correlation_id, response, now_us)
+        self._settle(now_us)
+
+    def on_disconnect(self, peer: NodeId, channel: int, now_us: int) -> None:
+        self._requests.on_disconnect(peer, channel, now_us)
+        self._settle(now_us)
+
+    def on_closed(self, connection_id: int, now_us: int) -> None:
+        if self.controller is not None:
+            self.controller.on_closed(connection_id, now_us)
+        else:
+            self.raft.on_closed(connection_id, now_us)
+        if self.broker is not None:
+            self.broker.on_closed(connection_id, now_us)
+
+    def on_deadline(self, now_us: int) -> None:
+        self._requests.on_deadline(now_us)
+        if self.controller is not None:
+            if self.controller.deadline_us <= now_us:
+                self.controller.on_deadline(now_us)
+        if self.broker is not None and self.broker.deadline_us <= now_us:
+            self.broker.on_deadline(now_us)
+        self._settle(now_us)
+        if self._give_up_us <= now_us:
+            self._halt()
+
+    def begin_shutdown(self, now_us: int) -> None:
+        """SIGTERM. The broker half stops first, then the controller half hands over; ``Halt`` ends the process."""
+        if self.broker is not None:
+            self.broker.begin_shutdown(now_us)
+        else:
+            self._stop_controller(now_us)
+        self._settle(now_us)
+
+    # --- inside ----------------------------------------------------------------------------------------------------
+
+    def _stop_controller(self, now_us: int) -> None:
+        """The broker half has gone; the controller half hands its leadership over and is waited for."""
+        self._give_up_us = now_us
+        if self.controller is not None:
+            self.controller.shutdown(now_us)
+            self._give_up_us = now_us + _RESIGNATION_TIMEOUT_US
+
+    def _settle(self, now_us: int) -> None:
+        """Pass on what the quorum replica has learned."""
+        if self.controller is not None:
+            self.controller.settle(now_us)
+            if self._give_up_us != NEVER_US and self.controller.is_shut_down:
+                self._halt()
+        if self.broker is not None:
+            self.broker.life_cycle.settle(now_us)
+
+    def _halt(self) -> None:
+        self._give_up_us = NEVER_US
+        self.outbox.append(Halt("shutdown"))
+
+
+_CLUSTER_REQUESTS = frozenset(ControllerNode.REQUESTS)
+#: How long a resigned leader waits for a successor before it goes anyway.
+_RESIGNATION_TIMEOUT_US = 5_000_000
