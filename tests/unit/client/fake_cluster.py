@@ -178,9 +178,7 @@ class FakeCluster:
 
     def _on_metadata(self, node: int, request: MetadataRequest) -> MetadataResponse:
         names = tuple(self.topics) if request.topics is None else request.topics
-        brokers = tuple(
-            BrokerEndpoint(each, f"b{each}", 9092) for each, broker in self.brokers.items() if broker.is_up
-        )
+        brokers = tuple(BrokerEndpoint(each, f"b{each}", 9092) for each, broker in self.brokers.items() if broker.is_up)
         return MetadataResponse(brokers, "cluster", 1, tuple(self._describe(name) for name in names))
 
     def _describe(self, name: str) -> TopicMetadata:

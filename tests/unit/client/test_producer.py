@@ -176,7 +176,7 @@ def test_a_topic_created_meanwhile_is_found() -> None:
 
 def test_leader_change_is_followed_by_the_hint() -> None:
     """NOT_LEADER_OR_FOLLOWER names the new leader; the record goes there without a count of retries."""
-    cluster, producer = make(**{"retries": 0})
+    cluster, producer = make(retries=0)
     put(cluster, producer, b"a")
     cluster.run(1)
     cluster.move_leader(T0, 2)
@@ -232,7 +232,7 @@ def test_records_without_a_broker_time_out() -> None:
 
 def test_a_restarted_broker_gets_what_waited() -> None:
     """A broker that is down holds records back without costing retries."""
-    cluster, producer = make(brokers=1, **{"retries": 0})
+    cluster, producer = make(brokers=1, retries=0)
     put(cluster, producer, b"a")
     cluster.run(1)
     cluster.stop(1)
@@ -246,7 +246,7 @@ def test_a_restarted_broker_gets_what_waited() -> None:
 
 def test_not_enough_replicas_is_retried_until_retries_end() -> None:
     """A retriable error counts against ``retries``."""
-    cluster, producer = make(**{"retries": 2})
+    cluster, producer = make(retries=2)
     put(cluster, producer, b"warm")
     cluster.run(1)
     cluster.produce_errors = [ErrorCode.NOT_ENOUGH_REPLICAS] * 3

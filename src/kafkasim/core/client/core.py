@@ -459,6 +459,11 @@ class ClientCore:
         self._pending_all = not self._all_in_flight
         self._pump_metadata(now_us)
 
+    def refresh_brokers(self, now_us: int) -> None:
+        """Ask for the brokers of the cluster."""
+        self._pending_brokers = True
+        self._pump_metadata(now_us)
+
     def leader_lost(self, topic: str, now_us: int) -> None:
         """A leader refused us: ask now, and again at growing intervals until every partition has a leader."""
         known = self.metadata.want(topic, now_us)
