@@ -58,6 +58,7 @@ class DataPlane:
         self._following = Following(partitions)
         self._offsets = Offsets(partitions)
         self._upkeep = Upkeep(partitions, self._isr_changes, now_us)
+        partitions.settle = self._settle
         self._handlers: dict[int, Callable[[Call, int], None]] = {
             ProduceRequest.API_KEY: self._produces.on_produce,
             FetchRequest.API_KEY: self._fetches.on_fetch,

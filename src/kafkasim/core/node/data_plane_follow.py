@@ -127,6 +127,7 @@ class Following:
                 self._on_partition(fetcher, part, now_us)
         self._send(fetcher, now_us)
         self._find_deadline()
+        self._partitions.settle(now_us)
 
     def _on_partition(self, fetcher: LeaderFetcher, part: PartitionFetched, now_us: int) -> None:
         replica = self._partitions.replicas.get(part.tp)

@@ -132,6 +132,7 @@ class IsrChanges:
             else:
                 self._on_result(leader, result, now_us)
         self._send(now_us)
+        self._partitions.settle(now_us)
 
     def _on_result(self, leader: LeaderReplica, result: PartitionIsrResult, now_us: int) -> None:
         if result.error is ErrorCode.NONE:

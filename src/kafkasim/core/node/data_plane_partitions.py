@@ -102,6 +102,7 @@ class Partitions:
         "produces",
         "replicas",
         "retention_watch",
+        "settle",
         "woken_deletes",
         "woken_fetches",
         "woken_sessions",
@@ -122,6 +123,8 @@ class Partitions:
         self.retention_watch: list[Replica] = []
         #: Told when a watch list got its first entry, so that the periodic check is armed.
         self.on_watch: Callable[[int, Replica, int], None] = _nobody_watches
+        #: Called at the end of inputs that do not come through the data plane itself: answers to its own requests.
+        self.settle: Callable[[int], None] = _nobody_settles
 
     # --- lookups ---------------------------------------------------------------------------------------------------
 
@@ -270,6 +273,10 @@ class Partitions:
 
 def _nobody_watches(bit: int, replica: Replica, now_us: int) -> None:
     raise AssertionError("upkeep was not wired")
+
+
+def _nobody_settles(now_us: int) -> None:
+    raise AssertionError("the data plane was not wired")
 
 
 def _permille(text: Any) -> int:
