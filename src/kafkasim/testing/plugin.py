@@ -144,7 +144,7 @@ class _Session:
     def make_cluster(self, spec: ClusterSpec, seed: int) -> Any:
         """A simulated cluster of the test's own, or a handle of its own on the real one."""
         if self.real is None:
-            from kafkasim.sim.cluster import Cluster
+            from kafkasim.handle import Cluster
 
             return Cluster(seed=seed, **spec.arguments)
         if self.real == "local":

@@ -1,0 +1,1 @@
+"""Benchmarks: figures are ratios taken in one run, and no test depends on a timing."""
