@@ -128,7 +128,7 @@ def test_of_a_mixed_commit_the_good_part_holds(kit):
 
 def test_an_asynchronous_commit_returns_at_once(kit):
     """commit() is asynchronous by default and returns None; the offset arrives later."""
-    topic, group, consumer = _reader(kit)
+    topic, _group, consumer = _reader(kit)
     kit.read(consumer, 2)
     assert consumer.commit() is None
     kit.wait(lambda: consumer.committed([kit.at(topic)], timeout=20)[0].offset == 2)
