@@ -78,7 +78,11 @@ class Cluster(SimulatedCluster):
         While any task is there, ``confluent_kafka``, the clock, ``random`` and ``uuid4`` are this cluster's inside it.
         ``process`` is for real clusters; here every task can be killed.
         """
-        return self.scheduler.spawn(function, *args, name=name, host=host, **keywords)
+        if host is not None:
+            return self.scheduler.spawn(function, *args, name=name, host=host, **keywords)
+        host = Host(name or getattr(function, "__name__", "task"))
+        host.owner = self.scheduler.spawn(function, *args, name=name, host=host, **keywords)
+        return host.owner
 
     @contextlib.contextmanager
     def install(self, bootstrap: str | Sequence[str] | None = None) -> Iterator[Cluster]:

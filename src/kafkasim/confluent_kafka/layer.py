@@ -109,12 +109,23 @@ def redirected_code(source: bytes, path: str) -> CodeType:
     return code
 
 
+_FIRST, _SECOND = f"{PACKAGE}.error", f"{PACKAGE}.serialization"
+
+
 class LayerLoader(importlib.machinery.SourceFileLoader):
     """Compiles a file of the layer with its imports redirected, past the bytecode cache."""
 
     def get_code(self, fullname: str) -> CodeType:
         path = self.get_filename(fullname)
         return redirected_code(self.get_data(path), path)
+
+    def exec_module(self, module: ModuleType) -> None:
+        """``serialization`` and ``error`` import each other, and only the latter may come first (as it does in the real package)."""
+        if module.__name__ == _SECOND and _FIRST not in sys.modules:
+            del sys.modules[_SECOND]
+            importlib.import_module(_FIRST)  # This loads ``serialization`` anew, and that one stays.
+        else:
+            super().exec_module(module)
 
 
 class LayerFinder:

@@ -115,6 +115,8 @@ class Host:
         self.paused = False
         self.slow_factor: float = 1.0
         self.tasks: list[Task] = []
+        self.owner: Task | None = None
+        """The task that is this host's process: killing, pausing or resuming it does so to the host."""
         self.on_kill: list[Callable[[], None]] = []
         """Run once when the host is killed: sockets are closed here."""
         self.on_pause: list[Callable[[], None]] = []
@@ -256,6 +258,9 @@ class Task(Actor):
         """Nothing more of the task runs, not even ``finally``. Does not return if the task kills itself."""
         if self.done:
             return
+        if self.host.owner is self and self.host.alive:
+            self.host.kill()
+            return
         running = self.running
         self.killed = True
         self._disarm()
@@ -277,11 +282,15 @@ class Task(Actor):
     def pause(self) -> None:
         """Hold the task's wake-ups until it resumes."""
         self.paused = True
+        if self.host.owner is self:
+            self.host.pause()
         self.note_pause()
 
     def resume(self) -> None:
         """Let the task run again; a wake-up that was held happens now."""
         self.paused = False
+        if self.host.owner is self:
+            self.host.resume()
         self.release()
 
     def note_pause(self) -> None:
