@@ -63,7 +63,7 @@ def _connect_docker(options: dict[str, Any]) -> RealCluster:
     """One broker in a container; its brokers cannot be harmed one by one."""
     real_cluster = _import_real_cluster()
     try:
-        from testcontainers.kafka import KafkaContainer  # type: ignore[import-not-found]
+        from testcontainers.kafka import KafkaContainer
     except ImportError as missing:
         raise ImportError(
             "docker:// needs testcontainers; install the extra: pip install 'kafkasim[docker]'"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from kafkasim.check.log_oracles import LogView
@@ -80,7 +81,7 @@ class Cluster(SimulatedCluster):
         """
         if host is not None:
             return self.scheduler.spawn(function, *args, name=name, host=host, **keywords)
-        host = Host(name or getattr(function, "__name__", "task"))
+        host = Host(name or str(getattr(function, "__name__", "task")))
         host.owner = self.scheduler.spawn(function, *args, name=name, host=host, **keywords)
         return host.owner
 
@@ -140,9 +141,7 @@ class Cluster(SimulatedCluster):
 
     def admin(self, config: Mapping[str, Any] | None = None, /, **keywords: Any) -> Any:
         """A ``confluent_kafka.admin.AdminClient`` on this cluster (needs the extra ``confluent``)."""
-        from kafkasim.confluent_kafka import admin
-
-        return admin.AdminClient(self._client_config(config, keywords))
+        return import_module("kafkasim.confluent_kafka.admin").AdminClient(self._client_config(config, keywords))
 
     def _client_config(self, config: Mapping[str, Any] | None, keywords: Mapping[str, Any]) -> dict[str, Any]:
         dotted = {(name if "." in name else name.replace("_", ".")): value for name, value in keywords.items()}

@@ -11,6 +11,7 @@ import importlib
 import importlib.machinery
 import sys
 from collections.abc import Iterator
+from importlib.abc import Loader
 from types import ModuleType
 from typing import Any
 
@@ -31,7 +32,7 @@ class _Finder:
         return importlib.machinery.ModuleSpec(name, _Loader(ours))
 
 
-class _Loader:
+class _Loader(Loader):
     def __init__(self, module: ModuleType) -> None:
         self._module = module
         self._spec = module.__spec__
@@ -61,7 +62,7 @@ class Installation:
         replacements = self._replacements()
         for name in self._saved_modules:
             del sys.modules[name]
-        sys.meta_path.insert(0, self._finder)  # type: ignore[arg-type]
+        sys.meta_path.insert(0, self._finder)
         for suffix in _ALWAYS:
             sys.modules[_REAL + suffix] = importlib.import_module(_OURS + suffix)
         for suffix in _LAYER:
@@ -74,7 +75,7 @@ class Installation:
         self._depth -= 1
         if self._depth > 0:
             return
-        sys.meta_path.remove(self._finder)  # type: ignore[arg-type]
+        sys.meta_path.remove(self._finder)
         for name in [name for name in sys.modules if _is_real(name)]:
             del sys.modules[name]
         sys.modules.update(self._saved_modules)

@@ -422,7 +422,7 @@ class SimulatedCluster(World):
         topic = None if image is None else image.topics.get(CONSUMER_OFFSETS_TOPIC)
         if topic is None:
             return NO_NODE
-        return topic.partitions[coordinator_partition(group_id, len(topic.partitions))].leader
+        return int(topic.partitions[coordinator_partition(group_id, len(topic.partitions))].leader)
 
     def wait_for_assignment(self, group_id: str, members: int, timeout: float = 30.0) -> None:
         """Wait until the group is stable with that many members and its partitions are given out."""

@@ -9,14 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from kafkasim.core.client.accumulator import DeliveryReport
 from kafkasim.core.client.consumer import ConsumerEngine
-from kafkasim.core.client.items import CommitDone, ConsumerError, Rebalance, Slice
-from kafkasim.core.client.operation import Operation
-from kafkasim.core.client.producer import DeliveryReport, ProducerEngine
+from kafkasim.core.client.items import AppItem, Slice
+from kafkasim.core.client.producer import ProducerEngine
 from kafkasim.core.model.effects import Note
 from kafkasim.core.model.errors import ErrorCode
+from kafkasim.core.model.group_messages import OffsetAndMetadata
 from kafkasim.core.model.history import Acked, Assigned, Committed, Delivered, Happened, HistoryEvent, Revoked, Sought
-from kafkasim.core.model.ids import TopicPartition
+from kafkasim.core.model.ids import NO_EPOCH, TopicPartition
 
 
 class History:
@@ -54,7 +55,7 @@ class RecordedProducer(ProducerEngine):
         reports = super().take_reports(max_messages)
         if reports:
             now_us, record = self.clock(), self.history.record
-            acks, idempotent = int(self.config["acks"]), bool(self.config["enable.idempotence"])
+            acks, idempotent = self.config.integer("acks"), self.config.flag("enable.idempotence")
             for report in reports:
                 record(
                     Acked(
@@ -79,67 +80,40 @@ class RecordedConsumer(ConsumerEngine):
     history: History
     client: str
 
-    @property
-    def group(self) -> str:
-        return str(self.config["group.id"] or "")
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.group = self.config.text("group.id")
+        self._offsets.on_end = self._record_commit
 
-    def take(self, max_messages: int, now_us: int) -> list[Any]:
+    def take(self, max_messages: int, now_us: int) -> list[AppItem]:
         items = super().take(max_messages, now_us)
         record, client, group = self.history.record, self.client, self.group
         for item in items:
             if type(item) is Slice:
                 record(Delivered(now_us, client, group, item.tp, item.batch, item.start, item.stop))
-            elif isinstance(item, CommitDone):
-                record(Committed(now_us, client, group, tuple(item.offsets)))
-            elif isinstance(item, Rebalance | ConsumerError):
-                continue
         return items
 
-    def assign(self, partitions: list[tuple[TopicPartition, int]], now_us: int) -> ErrorCode:
-        held = self._held()
-        error = super().assign(partitions, now_us)
-        if error is ErrorCode.NONE:
-            self._record_moves(held, now_us)
+    def _change_assignment(self, method: str, partitions: list[tuple[TopicPartition, int]], now_us: int) -> ErrorCode:
+        before = dict.fromkeys(self.assignment())
+        lost = self.assignment_lost()
+        error = super()._change_assignment(method, partitions, now_us)
+        after = dict.fromkeys(self.assignment())
+        gone = tuple(tp for tp in before if tp not in after or method == "assign")
+        new = tuple(tp for tp in after if tp not in before or method == "assign")
+        if gone:
+            self.history.record(Revoked(now_us, self.client, self.group, gone, lost))
+        if new:
+            self.history.record(Assigned(now_us, self.client, self.group, new))
         return error
 
-    def incremental_assign(self, partitions: list[tuple[TopicPartition, int]], now_us: int) -> ErrorCode:
-        held = self._held()
-        error = super().incremental_assign(partitions, now_us)
-        if error is ErrorCode.NONE:
-            self._record_moves(held, now_us)
-        return error
-
-    def incremental_unassign(self, partitions: list[TopicPartition], now_us: int) -> ErrorCode:
-        held = self._held()
-        error = super().incremental_unassign(partitions, now_us)
-        if error is ErrorCode.NONE:
-            self._record_moves(held, now_us)
-        return error
-
-    def unassign(self, now_us: int) -> ErrorCode:
-        held = self._held()
-        error = super().unassign(now_us)
-        self._record_moves(held, now_us)
-        return error
-
-    def seek(self, tp: TopicPartition, offset: int, now_us: int) -> ErrorCode:
-        error = super().seek(tp, offset, now_us)
+    def seek(self, tp: TopicPartition, offset: int, now_us: int, leader_epoch: int = NO_EPOCH) -> ErrorCode:
+        error = super().seek(tp, offset, now_us, leader_epoch)
         if error is ErrorCode.NONE:
             self.history.record(Sought(now_us, self.client, self.group, tp, offset))
         return error
 
-    def commit(self, offsets: Any, now_us: int, wants_report: bool) -> Operation:
-        operation = super().commit(offsets, now_us, wants_report)
-        return operation
-
-    def _held(self) -> dict[TopicPartition, None]:
-        return dict.fromkeys(tp for tp, *_ in self.assignment())
-
-    def _record_moves(self, before: dict[TopicPartition, None], now_us: int) -> None:
-        after = self._held()
-        gone = tuple(tp for tp in before if tp not in after)
-        new = tuple(tp for tp in after if tp not in before)
-        if gone:
-            self.history.record(Revoked(now_us, self.client, self.group, gone, bool(self.assignment_lost())))
-        if new:
-            self.history.record(Assigned(now_us, self.client, self.group, new))
+    def _record_commit(self, result: list[tuple[TopicPartition, OffsetAndMetadata, ErrorCode]], now_us: int) -> None:
+        offsets = tuple((tp, value.offset, code) for tp, value, code in result if value.offset >= 0)
+        if not offsets:
+            return
+        self.history.record(Committed(now_us, self.client, self.group, offsets))

@@ -84,6 +84,8 @@ class Offsets:
         self.outstanding = 0
         #: The application has an ``on_commit`` callback, which also hears of automatic commits.
         self.reports_commits = False
+        #: Told of the end of every commit, automatic ones too: ``on_end([(tp, value, code)], now_us)``.
+        self.on_end: Callable[[CommitResult, int], None] | None = None
 
     # --- Stored offsets --------------------------------------------------------------------------------------------
 
@@ -191,6 +193,8 @@ class Offsets:
                     partition = self._partitions.of(tp)
                     partition.committed, partition.committed_epoch = value.offset, value.leader_epoch
             result.append((tp, value, code))
+        if self.on_end is not None:
+            self.on_end(result, now_us)
         is_empty = error == ErrorCode._NO_OFFSET and commit.is_silent
         if not is_empty and (commit.wants_report or (commit.operation is None and self.reports_commits)):
             self._queue.put_report(CommitDone(error, [(tp, value.offset, code) for tp, value, code in result]))
