@@ -133,7 +133,7 @@ class Plane:
 
     def answer(self, correlation_id: int) -> Any:
         """The answer, or None if there is none yet."""
-        for effect in self.outbox:
+        for effect in reversed(self.outbox):
             if isinstance(effect, Reply) and effect.correlation_id == correlation_id:
                 return effect.response
         return None
@@ -177,10 +177,10 @@ class Plane:
         assert self.register(node, self.epochs.get(node, -1) if clean else -1) is ErrorCode.NONE
         assert not self.beat(node).is_fenced
 
-    def advance(self, duration_us: int, alive: tuple[NodeId, ...] = ()) -> None:
-        """Time passes; ``alive`` brokers heartbeat every second."""
+    def advance(self, duration_us: int, alive: tuple[NodeId, ...] = (), every_us: int = SECOND_US) -> None:
+        """Time passes; ``alive`` brokers heartbeat."""
         end_us = self.now_us + duration_us
-        beat_us = self.now_us + SECOND_US
+        beat_us = self.now_us + every_us
         while True:
             next_us = min(self.node.deadline_us, beat_us, end_us)
             self.now_us = max(self.now_us, next_us)
@@ -189,7 +189,7 @@ class Plane:
             if self.now_us >= beat_us:
                 for node in alive:
                     self.beat(node)
-                beat_us += SECOND_US
+                beat_us += every_us
             if self.now_us >= end_us:
                 return
 
