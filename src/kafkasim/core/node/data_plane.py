@@ -289,7 +289,7 @@ class DataPlane:
             replica.waiting_fetches = old.waiting_fetches
             partitions.wake_readers(replica)
             if old.watch & WATCH_CHECKPOINT:
-                partitions.high_watermark_moved(replica, now_us)
+                partitions.high_watermark_moved(replica, replica.high_watermark, now_us)
         if replica.log.size_bytes:
             partitions.watch_retention(replica, now_us)
 

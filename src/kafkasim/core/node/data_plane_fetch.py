@@ -3,7 +3,7 @@
 Mirrors:  KafkaApis.handleFetchRequest, ReplicaManager.fetchMessages, DelayedFetch, FetchManager (KIP-227, KIP-392).
 Inputs:   on_fetch, answer_woken, on_closed, expire.      Effects: Reply.
 Rule 1:   a consumer reads below the high watermark of the replica that it asks, a follower up to the leader's log end.
-Rule 2:   a parked fetch is looked at when the high watermark of one of its partitions moves, and at its end; never in between.
+Rule 2:   a parked fetch counts the bytes that become visible; its partitions are read when these may be enough, and at its end.
 Rule 3:   a follower's fetch moves the leader's marks before it is answered or parked, in the same input.
 Differs:  consumers get no sessions (Kafka answers session id 0 too when its cache is full).
 """
@@ -28,13 +28,14 @@ _SESSION_IDS = 0x7FFFFFFF
 
 
 class ParkedFetch:
-    """A consumer's fetch that waits for ``min_bytes``."""
+    """A consumer's fetch that waits for ``min_bytes``; ``missing_bytes`` of them were not there when it was last looked at."""
 
-    __slots__ = ("call", "done")
+    __slots__ = ("call", "done", "missing_bytes")
 
-    def __init__(self, call: Call) -> None:
+    def __init__(self, call: Call, missing_bytes: int) -> None:
         self.call = call
         self.done = False
+        self.missing_bytes = missing_bytes
 
 
 class Fetches:
@@ -60,11 +61,11 @@ class Fetches:
 
     def _on_consumer_fetch(self, call: Call, now_us: int) -> None:
         request: FetchRequest = call.request
-        answers, enough = self._read(request)
-        if enough or request.max_wait_ms <= 0 or not answers:
+        answers, missing_bytes = self._read(request)
+        if missing_bytes <= 0 or request.max_wait_ms <= 0 or not answers:
             self._partitions.ctx.reply(call, FetchResponse(answers))
             return
-        fetch = ParkedFetch(call)
+        fetch = ParkedFetch(call, missing_bytes)
         connection_id = call.connection_id
         replicas = self._partitions.replicas
         for part in request.partitions:
@@ -76,8 +77,8 @@ class Fetches:
         self._parked[connection_id] = fetch
         self.fetches.park(fetch, request.max_wait_ms * 1000, now_us)
 
-    def _read(self, request: FetchRequest) -> tuple[list[PartitionFetched], bool]:
-        """The answers as they are now, and whether they are worth sending before the wait is over."""
+    def _read(self, request: FetchRequest) -> tuple[list[PartitionFetched], int]:
+        """The answers as they are now, and how many bytes are missing before they are worth sending (0 if nothing is)."""
         replicas = self._partitions.replicas
         answers: list[PartitionFetched] = []
         left_bytes = min(request.max_bytes, self._max_bytes)
@@ -120,7 +121,7 @@ class Fetches:
             if idle is None or idle.log_start_offset != replica.log.start:
                 idle = replica.idle_answer = replica.fetched(())
             answers.append(idle)
-        return answers, urgent or found_bytes >= request.min_bytes
+        return answers, 0 if urgent else max(0, request.min_bytes - found_bytes)
 
     def _refuse(self, part: PartitionFetch, replica: Replica | None) -> PartitionFetched:
         """Why this partition cannot be read, and who leads it as far as this broker knows."""
@@ -304,8 +305,8 @@ class Fetches:
             for fetch in fetches:
                 if fetch.done:
                     continue
-                answers, enough = self._read(fetch.call.request)
-                if enough:
+                answers, fetch.missing_bytes = self._read(fetch.call.request)
+                if fetch.missing_bytes <= 0:
                     self._unpark(fetch)
                     ctx.reply(fetch.call, FetchResponse(answers))
 

@@ -154,8 +154,9 @@ class Following:
                 fetcher.list_again(replica)
                 return
             fetcher.list_again(replica)
+        old_high_watermark = replica.high_watermark
         if replica.on_fetched(part):
-            self._partitions.high_watermark_moved(replica, now_us)
+            self._partitions.high_watermark_moved(replica, old_high_watermark, now_us)
         if batches and (not replica.watch & WATCH_RETENTION or replica.log.rolled):
             self._partitions.watch_retention(replica, now_us)
 

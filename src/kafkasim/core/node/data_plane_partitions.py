@@ -211,6 +211,7 @@ class Partitions:
 
     def advance(self, replica: LeaderReplica, now_us: int) -> None:
         """Raise the high watermark if it may rise, and end who waited for that."""
+        old_high_watermark = replica.high_watermark
         if not replica.advance_high_watermark(now_us, self.lag_us, self.eligible):
             return
         high_watermark = replica.high_watermark
@@ -222,13 +223,21 @@ class Partitions:
             while waiting and waiting[0][0] <= high_watermark:
                 _, operation, index = waiting.popleft()
                 operation.on_end(index, error, self, now_us)
-        self.high_watermark_moved(replica, now_us)
+        self.high_watermark_moved(replica, old_high_watermark, now_us)
 
-    def high_watermark_moved(self, replica: Replica, now_us: int) -> None:
-        """Readers of this replica may have something to read, and its checkpoint is out of date."""
+    def high_watermark_moved(self, replica: Replica, old_high_watermark: int, now_us: int) -> None:
+        """Readers of this replica may have enough to read now, and its checkpoint is out of date.
+
+        A parked fetch only counts the bytes that became visible; its partitions are read when these may be enough.
+        """
         fetches = replica.waiting_fetches
         if fetches:
-            self.woken_fetches.extend(fetches.values())
+            visible_bytes = replica.log.bytes_between(old_high_watermark, replica.high_watermark, 1 << 62)
+            woken = self.woken_fetches
+            for fetch in fetches.values():
+                fetch.missing_bytes -= visible_bytes
+                if fetch.missing_bytes <= 0:
+                    woken.append(fetch)
         if not replica.watch & WATCH_CHECKPOINT:
             replica.watch |= WATCH_CHECKPOINT
             self.checkpoint_watch.append(replica)
