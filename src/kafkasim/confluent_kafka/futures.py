@@ -46,8 +46,41 @@ __all__ = [
 ]
 
 
+class _VirtualEvent:
+    """A threading.Event that is waited for in virtual time."""
+
+    def __init__(self) -> None:
+        self._is_set = False
+
+    def is_set(self) -> bool:
+        return self._is_set
+
+    def set(self) -> None:
+        self._is_set = True
+
+    def clear(self) -> None:
+        self._is_set = False
+
+    def wait(self, timeout: float | None = None) -> bool:
+        return wait_in_virtual_time(self.is_set, None if timeout is None else max(0, int(timeout * 1_000_000)))
+
+
+class _Waiters(list[Any]):
+    """Who waits for a future by ``concurrent.futures.wait`` or ``as_completed``: their event becomes a virtual one."""
+
+    def append(self, waiter: Any) -> None:
+        if not isinstance(waiter.event, _VirtualEvent):
+            waiter.event = _VirtualEvent()
+        super().append(waiter)
+
+
 class Future(_standard.Future[T], Generic[T]):
     """A future whose owner works in virtual time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        # The standard library's wait() and as_completed() hook themselves in here.
+        self._waiters: list[Any] = _Waiters()
 
     def result(self, timeout: float | None = None) -> T:
         """The result, waited for in virtual time."""
