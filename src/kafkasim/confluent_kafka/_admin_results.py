@@ -20,12 +20,12 @@ from kafkasim.core.model.errors import ErrorCode
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from kafkasim.core.client.operation import Operation
     from kafkasim.core.model.admin_messages import ConfigAltered, ConfigValue, DescribedConfig
     from kafkasim.core.model.group_messages import (
         DescribedGroup,
         DescribedMember,
         ListedGroup,
-        ListGroupsResponse,
         OffsetAndMetadata,
     )
     from kafkasim.core.model.messages import (
@@ -264,10 +264,22 @@ def listed_offsets(response: ListOffsetsResponse) -> dict[TopicPartition, Any]:
     }
 
 
-def answered_listing(response: ListGroupsResponse) -> Any:
-    """A ListConsumerGroupsResult."""
-    error = failure(response.error)
-    return listed_groups(response.groups, [] if error is None else [error])
+def listing(answers: list[Operation]) -> Any:
+    """A ListConsumerGroupsResult of what every broker said, or failed with."""
+    groups = []
+    errors = []
+    for answer in answers:
+        error = failure(answer.error or answer.result.error, answer.error_text)
+        if error is None:
+            groups += answer.result.groups
+        else:
+            errors.append(error)
+    return listed_groups(groups, errors)
+
+
+def all_groups(answers: list[Operation]) -> list[str]:
+    """Ids of the groups of every broker that answered."""
+    return [group.group_id for answer in answers if not answer.error for group in answer.result.groups]
 
 
 def fetched_offset(tp: tuple[str, int], committed: OffsetAndMetadata, code: ErrorCode) -> TopicPartition:

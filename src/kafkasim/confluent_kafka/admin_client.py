@@ -14,11 +14,13 @@ import warnings
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from kafkasim.confluent_kafka import _admin_arguments as arguments
+from kafkasim.confluent_kafka import _admin_completion as completion
 from kafkasim.confluent_kafka import _admin_results as results
 from kafkasim.confluent_kafka._arguments import c_arguments, timeout_ms
 from kafkasim.confluent_kafka._config import ADMIN
 from kafkasim.confluent_kafka._handle import ClientHandle, timeout_us
-from kafkasim.confluent_kafka.errors import KafkaError, KafkaException, error_text
+from kafkasim.confluent_kafka.errors import KafkaError, KafkaException
+from kafkasim.confluent_kafka.futures import Future
 from kafkasim.confluent_kafka.layer import layer_module
 from kafkasim.confluent_kafka.values import NewPartitions, NewTopic, TopicPartition
 from kafkasim.core.model import admin_messages as admin
@@ -97,12 +99,11 @@ class _AdminClientImpl(ClientHandle):
 
         def finish(done: Operation) -> None:
             if done.error:
-                text = done.error_text or error_text(done.error)
-                future.set_exception(KafkaException(KafkaError(int(done.error), text)))
+                future.set_exception(completion.failed(done))
             else:
-                _set_result(future, lambda: convert(done.result))
+                completion.set_result(future, lambda: convert(done.result))
 
-        _when_done(operation, finish)
+        completion.when_done(operation, finish)
 
     def _resolve_all(self, future: Any, operations: list[Operation], convert: Callable[[list[Operation]], Any]) -> None:
         """The same for several requests: ``convert`` gets the finished operations in their order."""
@@ -112,10 +113,35 @@ class _AdminClientImpl(ClientHandle):
             nonlocal left
             left -= 1
             if left == 0:
-                _set_result(future, lambda: convert(operations))
+                completion.set_result(future, lambda: convert(operations))
 
         for operation in operations:
-            _when_done(operation, finish)
+            completion.when_done(operation, finish)
+
+    def _when_listed(
+        self, request: Any, request_timeout: float, future: Any, convert: Callable[[list[Operation]], Any]
+    ) -> None:
+        """Ask every broker of the cluster, which has to be asked for first."""
+        shell = self._open_shell()
+        limit_us = self._request_timeout_us(request_timeout)
+        deadline_us = shell.now_us + limit_us
+
+        def ask_each(found: Operation) -> None:
+            # Not through the shell: we are in the middle of an answer already.
+            left_us = max(deadline_us - shell.now_us, 1)
+            asked = [
+                self._engine.call(request, ("broker", broker.node_id), left_us, shell.now_us)
+                for broker in found.result.brokers
+            ]
+            self._resolve_all(future, asked, convert)
+
+        def finish(found: Operation) -> None:
+            if found.error:
+                future.set_exception(completion.failed(found))
+            else:
+                ask_each(found)
+
+        completion.when_done(shell.call(self._engine.call, messages.MetadataRequest(()), "any", limit_us), finish)
 
     def _open_shell(self) -> ClientShell:
         return self._require_open(ADMIN_CLOSED)
@@ -293,8 +319,8 @@ class _AdminClientImpl(ClientHandle):
         states = arguments.filter(states_int, "states", "states", results.STATE_NAMES)
         types = arguments.filter(types_int, "types", "group types", results.TYPE_NAMES)
         self._open_shell()
-        operation = self._ask(groups.ListGroupsRequest(states, types), "brokers", request_timeout)
-        self._resolve(future, operation, results.answered_listing)
+        request = groups.ListGroupsRequest(states, types)
+        self._when_listed(request, request_timeout, future, results.listing)
 
     @c_arguments("OO|dO", names=("future", "group_ids", "request_timeout", "include_authorized_operations"))
     def describe_consumer_groups(
@@ -483,9 +509,9 @@ class _AdminClientImpl(ClientHandle):
         self._require_open()
         from kafkasim.confluent_kafka._groups import group_metadata
 
-        listing = self._ask(groups.ListGroupsRequest(), "brokers", timeout)
-        listed = self._finished(listing, "Failed to list groups: ").groups
-        names = [entry.group_id for entry in listed if group is None or entry.group_id == group]
+        listing: Future[Any] = Future()
+        self._when_listed(groups.ListGroupsRequest(), timeout, listing, results.all_groups)
+        names = [name for name in listing.result() if group is None or name == group]
         found = []
         for name in names:
             operation = self._ask(groups.DescribeGroupsRequest((name,)), ("coordinator", name), timeout)
@@ -528,46 +554,14 @@ class _AdminClientImpl(ClientHandle):
         if users is not None and not isinstance(users, list):
             raise ValueError("Expected non-empty list of string objects in 'users' parameter")
         self._open_shell()
-        future.set_exception(_not_modelled("SCRAM credentials"))
+        future.set_exception(completion.not_modelled("SCRAM credentials"))
 
     @c_arguments("OO|d")
     def alter_user_scram_credentials(self, alterations: list[Any], future: Any, request_timeout: float = -1.0) -> None:
         """SCRAM credentials are not modelled."""
         arguments.require_filled_list(alterations, "Alteration")
         self._open_shell()
-        future.set_exception(_not_modelled("SCRAM credentials"))
-
-
-# --- Futures -------------------------------------------------------------------------------------------------------
-
-
-def _when_done(operation: Operation, finish: Callable[[Operation], None]) -> None:
-    """Call ``finish`` when the operation is over, beside whoever else wants to know."""
-    if operation.done:
-        finish(operation)
-        return
-    others = operation.on_done
-
-    def both(done: Operation) -> None:
-        if others is not None:
-            others(done)
-        finish(done)
-
-    operation.on_done = both
-
-
-def _set_result(future: Any, make: Callable[[], Any]) -> None:
-    try:
-        result = make()
-    except Exception as exception:
-        future.set_exception(exception)
-    else:
-        future.set_result(result)
-
-
-def _not_modelled(what: str) -> KafkaException:
-    text = f"kafkasim does not model {what}, see docs/fidelity.md"
-    return KafkaException(KafkaError(int(ErrorCode._NOT_IMPLEMENTED), text))
+        future.set_exception(completion.not_modelled("SCRAM credentials"))
 
 
 _AdminClientImpl.__module__ = "cimpl"

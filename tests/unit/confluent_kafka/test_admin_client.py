@@ -150,10 +150,17 @@ def test_alter_configs(client: Any) -> None:
 def test_groups(client: Any) -> None:
     """Groups of consumers are listed, described and deleted; each group is its coordinator's."""
     listing = client.list_consumer_groups(states={admin._ConsumerGroupState.STABLE})
-    request, target, _ = engine_of(client).asked[0]
-    assert (request.states, request.types, target) == (("Stable",), (), "brokers")
-    listed = group_messages.ListedGroup
+    broker = messages.BrokerEndpoint
     engine_of(client).operations[0].succeed(
+        messages.MetadataResponse((broker(1, "h", 1), broker(2, "h", 2)), "cluster", 1, ())
+    )
+    (one, to_one, _), (two, to_two, _) = engine_of(client).asked[1:]
+    assert (one.states, one.types, to_one, to_two) == (("Stable",), (), ("broker", 1), ("broker", 2))
+    assert one == two
+    listed = group_messages.ListedGroup
+    engine_of(client).operations[2].fail(ErrorCode._TIMED_OUT)
+    assert not listing.done()
+    engine_of(client).operations[1].succeed(
         group_messages.ListGroupsResponse(
             ErrorCode.NONE, (listed("g", "consumer", "Stable", "classic"), listed("s", "share", "Stable", "share"))
         )
@@ -162,14 +169,20 @@ def test_groups(client: Any) -> None:
     assert [(group.group_id, group.state.name, group.type.name) for group in result.valid] == [
         ("g", "STABLE", "CLASSIC")
     ]
-    assert result.errors == []
+    assert result.errors == [KafkaError._TIMED_OUT]
 
-    deleted = client.delete_consumer_groups(["g"])
-    assert engine_of(client).asked[1][1] == ("coordinator", "g")
-    engine_of(client).operations[1].succeed(group_messages.DeleteGroupsResponse((("g", ErrorCode.NON_EMPTY_GROUP),)))
+
+def test_groups_are_deleted_by_their_coordinators(client: Any) -> None:
+    """One request a group; the outcome is the group's own."""
+    deleted = client.delete_consumer_groups(["g", "h"])
+    assert [target for _, target, _ in engine_of(client).asked] == [("coordinator", "g"), ("coordinator", "h")]
+    answer = group_messages.DeleteGroupsResponse
+    engine_of(client).operations[1].succeed(answer((("h", ErrorCode.NONE),)))
+    engine_of(client).operations[0].succeed(answer((("g", ErrorCode.NON_EMPTY_GROUP),)))
     with pytest.raises(KafkaException) as caught:
         deleted["g"].result()
     assert caught.value.args[0].code() == KafkaError.NON_EMPTY_GROUP
+    assert deleted["h"].result() is None
 
 
 def test_group_offsets(client: Any) -> None:

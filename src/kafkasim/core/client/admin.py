@@ -87,6 +87,10 @@ class AdminEngine(ClientCore):
         self._try(call, now_us)
         return operation
 
+    def coordinator_of(self, group_id: str) -> NodeId:
+        """The coordinator that was last found for a group; NO_NODE if none was."""
+        return self._coordinators.get(group_id, NO_NODE)
+
     def close(self, now_us: int) -> None:
         calls, self._calls = self._calls, {}
         for call in calls:
