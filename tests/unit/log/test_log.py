@@ -61,6 +61,15 @@ def test_truncates_to_a_batch_boundary_and_forgets_epochs() -> None:
     assert log.size_bytes == placed(0, 3).size_bytes
 
 
+def test_a_cut_at_the_end_forgets_an_epoch_that_wrote_nothing() -> None:
+    """Else a follower that led for a moment would diverge for ever from a leader that never saw that epoch."""
+    log = filled(1)
+    log.assign_epoch(1)
+    assert log.epochs == ((0, 0), (1, 1))
+    log.truncate_to(1)
+    assert (log.end, log.epochs) == (1, ((0, 0),))
+
+
 def test_rolls_by_size_and_by_time() -> None:
     """A batch that does not fit, or is too late for its segment, begins a new one."""
     weight = placed(0).size_bytes

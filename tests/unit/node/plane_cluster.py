@@ -72,6 +72,8 @@ class PlaneCluster:
         self.wire: deque[tuple[Any, ...]] = deque()
         self.answers: dict[int, Any] = {}
         self.cut: dict[int, None] = {}
+        #: Off: a broker learns of metadata only by ``publish``.
+        self.auto_publish = True
         self.refuse_isr_changes: ErrorCode | None = None
         self._draws = 0
         self._calls = 1_000
@@ -112,7 +114,7 @@ class PlaneCluster:
         for record in records:
             self.controller.replay(record, delta)
             self.records.append(record)
-        if publish:
+        if publish and self.auto_publish:
             self.publish()
 
     def publish(self, *nodes: int) -> None:
@@ -177,7 +179,8 @@ class PlaneCluster:
                 )
         handler(AlterPartitionResponse(ErrorCode.NONE, tuple(results)), ErrorCode.NONE, self.now_us)
         self.drain(node)
-        self.publish()
+        if self.auto_publish:
+            self.publish()
 
     # --- network ---------------------------------------------------------------------------------------------------
 

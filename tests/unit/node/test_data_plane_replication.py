@@ -262,3 +262,18 @@ def test_followers_delete_by_their_own_retention_and_partition_zero_is_not_speci
     cluster.produce(1, one, b"a")
     cluster.run_for(400)
     assert [cluster.replica(node, one).log_start for node in (1, 2, 3)] == [1, 1, 1]
+
+
+def test_a_follower_that_changes_leaders_twice_in_a_row_lists_itself_at_the_second() -> None:
+    """What it wanted to tell the first, still polling, leader is not held against it at the second."""
+    cluster = PlaneCluster()
+    tp = cluster.topic()
+    cluster.settle()
+    cluster.elect(tp, 3)
+    cluster.run_for(3)
+    cluster.elect(tp, 3, publish=False)
+    cluster.publish(2)
+    cluster.elect(tp, 1)
+    cluster.run_for(3)
+    assert cluster.produce(1, tp, b"a").error is NONE
+    assert cluster.values(2, tp) == [b"a"]

@@ -174,6 +174,8 @@ class Log:
     def truncate_to(self, offset: int) -> None:
         """Drop every batch that reaches ``offset`` or beyond; the end is a batch boundary at or before it."""
         if offset >= self.end:
+            # An epoch that wrote nothing begins at the end: the leader may not know it, so it goes.
+            self.epochs = truncate_end(self.epochs, offset)
             return
         if offset <= self.start:
             self.truncate_fully_and_start_at(offset)

@@ -43,7 +43,6 @@ class FollowerReplica:
         "idle_answer",
         "leader_epoch",
         "leader_id",
-        "listed",
         "log",
         "tp",
         "waiting_fetches",
@@ -59,7 +58,6 @@ class FollowerReplica:
         self.asked_epoch = NO_EPOCH
         self.fetcher: LeaderFetcher | None = None
         self.fetch_state = FETCHING
-        self.listed = False
         self.waiting_fetches: dict[int, Any] | None = None
         self.idle_answer: PartitionFetched | None = None
         self.watch = 0
@@ -149,7 +147,8 @@ class LeaderFetcher:
         self.backoff_until_us = 0
         self.session_id = 0
         self.session_epoch = 0
-        self._changed: list[FollowerReplica] = []
+        #: To be listed in the next request, in order.
+        self._changed: dict[FollowerReplica, None] = {}
         self._delayed: deque[tuple[int, FollowerReplica, int]] = deque()
         self._forgotten: dict[TopicPartition, None] = {}
 
@@ -181,15 +180,14 @@ class LeaderFetcher:
             if replica.fetch_state == FETCHING:
                 self.fetching_count -= 1
                 self._forgotten[replica.tp] = None
+        self._changed.pop(replica, None)
         replica.fetcher = None
         replica.fetch_state = FETCHING
         replica.asked_epoch = NO_EPOCH
 
     def list_again(self, replica: FollowerReplica) -> None:
         """What the session knows of this partition is out of date."""
-        if not replica.listed:
-            replica.listed = True
-            self._changed.append(replica)
+        self._changed[replica] = None
 
     def hold(self, replica: FollowerReplica, state: int) -> None:
         """Out of the session: ``FAILED``, or ``DELAYED`` until ``resume``."""
@@ -232,19 +230,16 @@ class LeaderFetcher:
         if self.in_flight or not self.fetching_count or now_us < self.backoff_until_us:
             return None
         if self.session_id == 0:
-            candidates = list(self.members)
-            for replica in self._changed:
-                replica.listed = False
+            candidates = self.members
             forgotten: tuple[TopicPartition, ...] = ()
         else:
             candidates = self._changed
             forgotten = tuple(self._forgotten)
-        self._changed = []
+        self._changed = {}
         if self._forgotten:
             self._forgotten = {}
         partitions = []
         for replica in candidates:
-            replica.listed = False
             if replica.fetch_state != FETCHING or replica.fetcher is not self:
                 continue
             log = replica.log
