@@ -7,6 +7,7 @@ Rule 3:   timers are short where that hides nothing: heartbeats every 0.5 s, ses
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -156,6 +157,11 @@ class Kit:
                 if message is not None:
                     messages.append(message)
         return messages
+
+    def killable(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Spawn a task that can be killed and paused: on real Kafka that takes a process of its own."""
+        options = {"process": True} if "process" in inspect.signature(self.cluster.spawn).parameters else {}
+        return self.cluster.spawn(function, *args, **options)
 
     # --- looking --------------------------------------------------------------------------------
 

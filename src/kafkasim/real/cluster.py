@@ -235,9 +235,7 @@ class RealCluster:
         if self._options:
             return self._describe_topic_by_client(name)
         addresses = self._broker_addresses()
-        described = self._first_answer(
-            lambda address: wire.describe_topic(address, name) or None, addresses
-        )
+        described = self._first_answer(lambda address: wire.describe_topic(address, name) or None, addresses)
         if described is None:
             raise KafkaException(KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART))
         return [self._with_offsets(name, partition, addresses) for partition in described]
@@ -291,9 +289,7 @@ class RealCluster:
             }
         )
         try:
-            return sorted(
-                self._read_to_end(reader, topic, timeout), key=lambda r: (r.partition, r.offset)
-            )
+            return sorted(self._read_to_end(reader, topic, timeout), key=lambda r: (r.partition, r.offset))
         finally:
             reader.close()
 
@@ -307,9 +303,7 @@ class RealCluster:
                 member_id=member.member_id,
                 client_id=member.client_id,
                 group_instance_id=member.group_instance_id,
-                assignment=sorted(
-                    (str(each.topic), each.partition) for each in member.assignment.topic_partitions
-                ),
+                assignment=sorted((str(each.topic), each.partition) for each in member.assignment.topic_partitions),
             )
             for member in found.members
         ]
@@ -339,9 +333,7 @@ class RealCluster:
 
     def producer(self, config: Mapping[str, Any] | None = None, /, **keywords: Any) -> Producer:
         """A producer on this cluster; keywords as in `client_config`."""
-        producer = Producer(
-            {**self._base_config(), **dict(config or {}), **client_config(keywords)}
-        )
+        producer = Producer({**self._base_config(), **dict(config or {}), **client_config(keywords)})
         return producer
 
     def consumer(
@@ -406,7 +398,7 @@ class RealCluster:
         def call() -> None:
             try:
                 function(*args)
-            except BaseException as error:  # noqa: BLE001 - raised again in the test
+            except BaseException as error:
                 self._timer_errors.append(error)
 
         timer = threading.Timer(max(0.0, when - self.now), call)
@@ -455,15 +447,13 @@ class RealCluster:
 
     def _own_brokers(self) -> dict[int, LocalBroker]:
         if self._local is None:
-            raise Unsupported(
-                f"the brokers of {self.bootstrap_servers} are not ours to start, stop or harm"
-            )
+            raise Unsupported(f"the brokers of {self.bootstrap_servers} are not ours to start, stop or harm")
         return self._local.brokers
 
     def _broker_addresses(self) -> dict[int, wire.Address]:
-        """Addresses of the brokers that are up, by id."""
+        """Addresses of the brokers that are up, by id, the longest-running first."""
         if self._local is not None:
-            running = [b for b in self._local.brokers.values() if b.state == "running"]
+            running = [b for b in self._local.answering() if b.state == "running"]
             return {broker.node_id: ("127.0.0.1", broker.port) for broker in running}
         if not self._addresses:
             for broker in self._admin().list_topics(timeout=30.0).brokers.values():
@@ -540,9 +530,7 @@ class RealCluster:
         found = self._admin().list_offsets({place: which}, isolation_level=level)[place].result()
         return int(found.offset)
 
-    def _first_answer(
-        self, ask: Callable[[wire.Address], Any], addresses: Mapping[int, wire.Address]
-    ) -> Any:
+    def _first_answer(self, ask: Callable[[wire.Address], Any], addresses: Mapping[int, wire.Address]) -> Any:
         for address in addresses.values():
             with contextlib.suppress(OSError):
                 answer = ask(address)

@@ -45,9 +45,7 @@ def find_kafka_libs() -> Path:
     home = os.environ.get("KAFKA_HOME")
     folder = Path(libs) if libs else Path(home) / "libs" if home else None
     if folder is None:
-        raise Unsupported(
-            "no Kafka distribution: set KAFKA_HOME, or KAFKASIM_KAFKA_LIBS to a folder of Kafka's jars"
-        )
+        raise Unsupported("no Kafka distribution: set KAFKA_HOME, or KAFKASIM_KAFKA_LIBS to a folder of Kafka's jars")
     if not any(folder.glob("kafka_2.1*.jar")):
         raise Unsupported(f"no kafka_2.1x jar in {folder}")
     return folder
@@ -74,8 +72,9 @@ class LocalBroker:
         self.log_file = self.folder / "server.log"
         self._cluster = cluster
         self._process: subprocess.Popen[bytes] | None = None
-        self._paused = False
-        self._stopping = False
+        self.paused = False
+        self.stopping = False
+        self.started_at = 0.0
         self._crashed = False
         self._lock = threading.RLock()
 
@@ -86,9 +85,9 @@ class LocalBroker:
             if self._process is None or self._process.poll() is not None:
                 self._reap()
                 return "crashed" if self._crashed else "stopped"
-            if self._paused:
+            if self.paused:
                 return "paused"
-            if self._stopping:
+            if self.stopping:
                 return "stopping"
         return "running" if self._cluster.has_joined(self.node_id) else "starting"
 
@@ -103,7 +102,7 @@ class LocalBroker:
             if self.alive:
                 return
             self._reap()
-            self._paused = self._stopping = self._crashed = False
+            self.paused = self.stopping = self._crashed = False
             with self.log_file.open("ab") as log:
                 self._process = subprocess.Popen(
                     [*self._cluster.java_command, "kafka.Kafka", str(self.properties)],
@@ -115,6 +114,7 @@ class LocalBroker:
                     start_new_session=True,
                 )
             processes.keep(self._process.pid)
+            self.started_at = time.monotonic()
 
     def crash(self) -> None:
         """SIGKILL: the process is gone, what it wrote stays in the page cache."""
@@ -131,21 +131,21 @@ class LocalBroker:
             if self._process is not None and self.alive:
                 self.resume()
                 self._process.terminate()
-                self._stopping = True
+                self.stopping = True
 
     def pause(self) -> None:
         """SIGSTOP: the process exists, its sockets stay open, nothing moves."""
         with self._lock:
             if self._process is not None and self.alive:
                 self._process.send_signal(signal.SIGSTOP)
-                self._paused = True
+                self.paused = True
 
     def resume(self) -> None:
         """SIGCONT after `pause`."""
         with self._lock:
-            if self._process is not None and self.alive and self._paused:
+            if self._process is not None and self.alive and self.paused:
                 self._process.send_signal(signal.SIGCONT)
-            self._paused = False
+            self.paused = False
 
     def power_loss(self) -> None:
         """Not possible here: the machine's page cache survives its processes."""
@@ -248,10 +248,15 @@ class LocalKafka:
         self.close()
 
     def has_joined(self, node_id: int) -> bool:
-        """Whether the broker answers, and another running broker lists it as unfenced."""
+        """Whether the broker answers, and the one that has run longest of the others lists it as unfenced."""
         broker = self.brokers[node_id]
-        asked = [broker] + [other for other in self._answering() if other is not broker][:1]
+        asked = [broker] + [other for other in self.answering() if other is not broker][:1]
         return all(node_id in self._listed_by(each) for each in asked)
+
+    def answering(self) -> list[LocalBroker]:
+        """Brokers that neither stand still nor stop, the longest-running first: a young one's view may be old."""
+        able = [b for b in self.brokers.values() if b.alive and not b.paused and not b.stopping]
+        return sorted(able, key=lambda broker: broker.started_at)
 
     def wait_until_joined(self, timeout: float = 90.0) -> None:
         """Wait until every node that has a process is listed by every other."""
@@ -265,9 +270,7 @@ class LocalKafka:
             if set(self._listed_by(broker)) == set(self.brokers):
                 waiting.pop(0)
             elif time.monotonic() > deadline:
-                raise TimeoutError(
-                    f"broker {node_id} had not joined after {timeout} s:\n{broker.tail()}"
-                )
+                raise TimeoutError(f"broker {node_id} had not joined after {timeout} s:\n{broker.tail()}")
             else:
                 time.sleep(0.05)
 
@@ -279,9 +282,6 @@ class LocalKafka:
             broker.resume()
             broker.start()
         self.wait_until_joined(timeout)
-
-    def _answering(self) -> list[LocalBroker]:
-        return [b for b in self.brokers.values() if b.alive and not b._paused and not b._stopping]
 
     def _listed_by(self, broker: LocalBroker) -> list[int]:
         with contextlib.suppress(OSError):
@@ -319,8 +319,7 @@ class LocalKafka:
     def _properties(self, broker: LocalBroker) -> str:
         controller_port = self._controller_ports[broker.node_id - 1]
         voters = ",".join(
-            f"{node_id}@127.0.0.1:{port}"
-            for node_id, port in zip(self.brokers, self._controller_ports, strict=True)
+            f"{node_id}@127.0.0.1:{port}" for node_id, port in zip(self.brokers, self._controller_ports, strict=True)
         )
         replicas = str(min(3, len(self.brokers)))
         enough = str(min(2, len(self.brokers)))

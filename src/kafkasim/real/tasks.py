@@ -58,9 +58,7 @@ class ThreadTask:
         self._value: Any = None
         self._error: BaseException | None = None
         self._stopped = False
-        self._thread = threading.Thread(
-            target=self._run, args=(function, args), name=name, daemon=True
-        )
+        self._thread = threading.Thread(target=self._run, args=(function, args), name=name, daemon=True)
         self._thread.start()
 
     @property
@@ -85,9 +83,7 @@ class ThreadTask:
         """Raise SystemExit in the thread; it takes effect when the thread runs Python again."""
         if self._thread.ident is not None and not self.done:
             self._stopped = True
-            ctypes.pythonapi.PyThreadState_SetAsyncExc(
-                ctypes.c_ulong(self._thread.ident), ctypes.py_object(SystemExit)
-            )
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self._thread.ident), ctypes.py_object(SystemExit))
 
     def pause(self) -> None:
         """Not possible for a thread."""
@@ -103,7 +99,7 @@ class ThreadTask:
         except SystemExit as stopped:
             if not self._stopped:
                 self._error = stopped
-        except BaseException as error:  # noqa: BLE001 - it belongs to `result`
+        except BaseException as error:
             self._error = error
 
     def _not_for_threads(self, verb: str) -> str:
@@ -120,9 +116,7 @@ class ProcessTask:
         self.name = name
         context = multiprocessing.get_context("fork")
         self._receiver, sender = context.Pipe(duplex=False)
-        self._process = context.Process(
-            target=_run_in_child, args=(sender, function, args), name=name, daemon=True
-        )
+        self._process = context.Process(target=_run_in_child, args=(sender, function, args), name=name, daemon=True)
         self._outcome: tuple[str, Any] | None = None
         self._process.start()
         sender.close()
@@ -188,11 +182,11 @@ def _run_in_child(sender: Any, function: Callable[..., Any], args: tuple[Any, ..
         outcome = ("returned", function(*args))
     except SystemExit:
         outcome = ("returned", None)
-    except BaseException as error:  # noqa: BLE001 - it belongs to `result`
+    except BaseException as error:
         outcome = ("raised", error)
     try:
         sender.send(outcome)
-    except Exception as error:  # noqa: BLE001 - pickling may raise anything
+    except Exception as error:
         sender.send(("raised", RuntimeError(f"the outcome {outcome!r} cannot be sent: {error}")))
     # The parent's other threads (a client library's among them) do not exist here: run none of its exit handlers.
     os._exit(0)

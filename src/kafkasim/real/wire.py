@@ -158,9 +158,7 @@ def _read_partition(answer: _Reader) -> WirePartition:
     elr, last_known_elr = answer.compact_int32s(), answer.compact_int32s()
     answer.compact_int32s()  # offline replicas
     answer.tags()
-    return WirePartition(
-        partition, error_code, leader, leader_epoch, replicas, isr, elr, last_known_elr
-    )
+    return WirePartition(partition, error_code, leader, leader_epoch, replicas, isr, elr, last_known_elr)
 
 
 def _ask(
