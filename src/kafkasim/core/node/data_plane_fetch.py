@@ -190,6 +190,7 @@ class Fetches:
             self._count_follower_fetch(session, request, part, now_us)
         if session.outside_isr:
             for follower in list(session.outside_isr):
+                follower.broker_epoch = request.replica_epoch
                 self._isr_changes.maybe_expand(follower, now_us)
         readable_bytes = session.readable_bytes()
         if session.urgent or readable_bytes >= session.min_bytes or request.max_wait_ms <= 0:

@@ -41,6 +41,8 @@ class Purgatory(Generic[P]):
     @property
     def deadline_us(self) -> int:
         earliest = NEVER_US
+        if not self._queues:
+            return earliest
         for queue in self._queues.values():
             while queue and queue[0][1].done:
                 queue.popleft()
