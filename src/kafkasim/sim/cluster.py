@@ -27,7 +27,7 @@ from kafkasim.errors import ConfigurationError
 from kafkasim.sim import runtime
 from kafkasim.sim.clock import EPOCH_US
 from kafkasim.sim.drive import ClientShell, ServerShell
-from kafkasim.sim.network import Link
+from kafkasim.sim.links import Link
 from kafkasim.sim.tasks import Host, Task
 from kafkasim.sim.world import World
 

@@ -15,79 +15,22 @@ Nodes are integers; a connection is opened by its first request, and belongs to 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from enum import IntEnum
-from typing import Any, Protocol, TypeAlias
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 from kafkasim.sim.choices import Choices
+from kafkasim.sim.endpoint import Channel, Endpoint
 from kafkasim.sim.kernel import Kernel, Timer
+from kafkasim.sim.links import Link, Links, Nodes, pairs
+from kafkasim.sim.rules import Rules, Verdict
 from kafkasim.sim.trace import Trace
 
-Channel: TypeAlias = int | str
-Nodes: TypeAlias = int | Iterable[int]
-Pair: TypeAlias = tuple[int, int]
 Deferred: TypeAlias = tuple[Callable[..., None], tuple[Any, ...]]
 
 CONNECT_TIMEOUT_US = 30_000_000
 RETRY_US = 1_000_000
 """A lost dial or farewell is sent again after this, then after twice as long, and so on."""
 FAREWELL_TRIES = 10
-
-
-class Endpoint(Protocol):
-    """What a node does with what the network brings; every call comes in an event of its own."""
-
-    def on_connection(self, connection_id: int, peer: int) -> None:
-        """Server side: a peer has connected."""
-
-    def on_request(self, connection_id: int, correlation_id: int, request: Any) -> None:
-        """Server side: the next request; the connection is muted until ``reply``."""
-
-    def on_closed(self, connection_id: int) -> None:
-        """Server side: the connection is gone."""
-
-    def on_response(self, peer: int, channel: Channel, correlation_id: int, response: Any) -> None:
-        """Requester side: a response."""
-
-    def on_disconnect(self, peer: int, channel: Channel, reason: str) -> None:
-        """Requester side: the connection is gone, with every request that has no response.
-
-        The reason is "refused" or "timeout" (of a dial), "reset" or "closed".
-        """
-
-
-class Verdict(IntEnum):
-    """What a guard says about a message; None leaves it to the next one."""
-
-    PASS = 0
-    DROP = 1
-    HOLD = 2
-
-
-Guard: TypeAlias = Callable[[int, int], Verdict | None]
-ResponseMatch: TypeAlias = tuple[int | None, int | None, int | None]
-"""Requester, server and API key; None matches all."""
-
-
-@dataclass(frozen=True, slots=True)
-class Link:
-    """How long one direction between two nodes takes."""
-
-    latency_us: int = 200
-    jitter_us: int = 300
-    """Up to so much is added, by a draw labelled ``net.latency``."""
-    bandwidth_bytes_per_s: int = 1_000_000_000
-
-    def slowed(self, factor: float, extra_us: int) -> Link:
-        return Link(
-            int(self.latency_us * factor) + extra_us,
-            int(self.jitter_us * factor),
-            max(1, int(self.bandwidth_bytes_per_s / factor)),
-        )
-
-
-LOOPBACK = Link(latency_us=20, jitter_us=0, bandwidth_bytes_per_s=10_000_000_000)
 
 
 class _Node:
@@ -160,17 +103,7 @@ class _Connection:
         self.dial_timer: Timer | None = None
 
 
-class _LostResponse:
-    """A one-shot rule: the n-th response that matches is lost."""
-
-    __slots__ = ("left", "predicate")
-
-    def __init__(self, predicate: Callable[[int, int, Any, Any], bool], nth: int) -> None:
-        self.predicate = predicate
-        self.left = nth
-
-
-class Network:
+class Network(Links, Rules):
     """Carries requests and responses between the nodes."""
 
     def __init__(
@@ -194,17 +127,8 @@ class Network:
         self._connections: dict[tuple[int, int, Channel], _Connection] = {}  # as requesters see them
         self._accepted: dict[int, _Connection] = {}  # as servers see them
         self._next_id = 1
-        self._default_link = link if link is not None else Link()
-        self._links: dict[Pair, Link] = {}
-        self._node_links: dict[int, Link] = {}
-        self._slowed: dict[Pair, tuple[float, int]] = {}
-        # Faults. How often each pair is cut or held is counted, so that overlapping faults heal one by one.
-        self._cut: dict[Pair, int] = {}
-        self._holding: dict[Pair, int] = {}
-        self._guards: list[Guard] = []
-        self._ruled = False
-        self._api_delays: dict[int, int] = {}
-        self._lost_responses: list[_LostResponse] = []
+        Links.__init__(self, link)
+        Rules.__init__(self)
 
     # -- nodes --------------------------------------------------------------------------------
 
@@ -311,113 +235,14 @@ class Network:
             self._forget_server(connection)
             self._post(connection.back, self._rst_at_client, (connection, "closed"))
 
-    # -- links --------------------------------------------------------------------------------
-
-    def set_link(self, a: Nodes, b: Nodes, link: Link, *, one_way: bool = False) -> None:
-        """The link between nodes; goes before a node's link, which goes before the default."""
-        for pair in _pairs(a, b, one_way):
-            self._links[pair] = link
-        self._relink()
-
-    def set_node_link(self, node: int, link: Link) -> None:
-        """The link of everything from and to a node (the sender's goes first)."""
-        self._node_links[node] = link
-        self._relink()
-
-    def set_default_link(self, link: Link) -> None:
-        """The link between nodes that have no other."""
-        self._default_link = link
-        self._relink()
-
-    def slow(self, a: Nodes, b: Nodes, factor: float = 1.0, extra_us: int = 0, *, one_way: bool = False) -> None:
-        """Make links slower, by a factor, by an addition, or both; called without either it undoes that."""
-        for pair in _pairs(a, b, one_way):
-            if factor == 1.0 and extra_us == 0:
-                self._slowed.pop(pair, None)
-            else:
-                self._slowed[pair] = (factor, extra_us)
-        self._relink()
-
-    def delay_api(self, api_key: int, extra_us: int) -> None:
-        """Requests with this ``API_KEY`` take longer; 0 undoes it. What is sent behind one waits, as in TCP."""
-        if extra_us:
-            self._api_delays[api_key] = extra_us
-        else:
-            self._api_delays.pop(api_key, None)
-
-    def link(self, src: int, dst: int) -> Link:
-        """The link in force in one direction."""
-        if src == dst:
-            return LOOPBACK
-        link = self._links.get((src, dst))
-        if link is None:
-            link = self._node_links.get(src) or self._node_links.get(dst) or self._default_link
-        slowed = self._slowed.get((src, dst))
-        return link if slowed is None else link.slowed(*slowed)
-
     # -- faults -------------------------------------------------------------------------------
-
-    def partition(self, a: Nodes, b: Nodes, *, one_way: bool = False) -> None:
-        """Lose everything between two sides (one way: what goes from ``a`` to ``b``), also what is on its way.
-
-        Nobody is told: connections stay half-open.
-        """
-        for pair in _pairs(a, b, one_way):
-            self._cut[pair] = self._cut.get(pair, 0) + 1
-        self._note_rules()
-
-    def heal(self, a: Nodes, b: Nodes, *, one_way: bool = False) -> None:
-        """Undo one ``partition`` of these nodes."""
-        for pair in _pairs(a, b, one_way):
-            _take_one(self._cut, pair)
-        self._note_rules()
-
-    def heal_all(self) -> None:
-        """Undo all partitions, holds and guards; links stay slow."""
-        self._cut.clear()
-        self._guards.clear()
-        self._holding.clear()
-        self._note_rules()
-        self._drain_streams()
-
-    def hold(self, a: Nodes, b: Nodes, *, one_way: bool = False) -> None:
-        """Keep everything between two sides until ``release``: a clogged network that loses nothing."""
-        for pair in _pairs(a, b, one_way):
-            self._holding[pair] = self._holding.get(pair, 0) + 1
-        self._note_rules()
-
-    def release(self, a: Nodes, b: Nodes, *, one_way: bool = False) -> None:
-        """Undo one ``hold`` of these nodes: what was kept arrives now, in order."""
-        for pair in _pairs(a, b, one_way):
-            _take_one(self._holding, pair)
-        self._note_rules()
-        self._drain_streams()
 
     def reset(self, a: Nodes, b: Nodes) -> None:
         """Reset every connection between two sides: both ends are told after one latency."""
-        pairs = dict.fromkeys(_pairs(a, b, one_way=False))
+        sides = dict.fromkeys(pairs(a, b, one_way=False))
         for connection in list(self._connections.values()):
-            if (connection.client, connection.server) in pairs:
+            if (connection.client, connection.server) in sides:
                 self._reset(connection)
-
-    def add_guard(self, guard: Guard) -> None:
-        """Ask a function about every message (source, destination); the first verdict of all guards wins."""
-        self._guards.append(guard)
-        self._note_rules()
-
-    def remove_guard(self, guard: Guard) -> None:
-        """Ask it no more; what it held arrives now."""
-        self._guards.remove(guard)
-        self._note_rules()
-        self._drain_streams()
-
-    def lose_response(self, match: ResponseMatch | Callable[[int, int, Any, Any], bool], nth: int = 1) -> None:
-        """Lose the n-th response that matches, and reset its connection; once.
-
-        Matches by (requester, server, API key), or by a function of (requester, server, request, response).
-        """
-        predicate = match if callable(match) else _response_predicate(match)
-        self._lost_responses.append(_LostResponse(predicate, nth))
 
     # -- dialing ------------------------------------------------------------------------------
 
@@ -681,25 +506,6 @@ class Network:
         connection.inbox.clear()
         self._accepted.pop(connection.id, None)
 
-    # -- rules --------------------------------------------------------------------------------
-
-    def _note_rules(self) -> None:
-        self._ruled = bool(self._cut or self._holding or self._guards)
-
-    def _verdict(self, src: int, dst: int) -> Verdict:
-        if src == dst:
-            return Verdict.PASS
-        pair = (src, dst)
-        if pair in self._cut:
-            return Verdict.DROP
-        if pair in self._holding:
-            return Verdict.HOLD
-        for guard in self._guards:
-            verdict = guard(src, dst)
-            if verdict is not None:
-                return verdict
-        return Verdict.PASS
-
     def _judge(self, stream: _Stream, fn: Callable[..., None], args: tuple[Any, ...]) -> Verdict:
         """The verdict on something that arrives; what is to be held is kept here."""
         verdict = self._verdict(stream.src, stream.dst) if self._ruled else Verdict.PASS
@@ -778,34 +584,3 @@ class Network:
         if node is None:
             node = self._nodes[number] = _Node(number)
         return node
-
-
-def _pairs(a: Nodes, b: Nodes, one_way: bool) -> list[Pair]:
-    """Every directed pair between two sides; a node is never cut off from itself."""
-    left = [a] if isinstance(a, int) else list(dict.fromkeys(a))
-    right = [b] if isinstance(b, int) else list(dict.fromkeys(b))
-    pairs = [(x, y) for x in left for y in right if x != y]
-    if not one_way:
-        pairs += [(y, x) for x, y in pairs]
-    return list(dict.fromkeys(pairs))
-
-
-def _take_one(counts: dict[Pair, int], pair: Pair) -> None:
-    count = counts.get(pair, 0) - 1
-    if count > 0:
-        counts[pair] = count
-    else:
-        counts.pop(pair, None)
-
-
-def _response_predicate(match: ResponseMatch) -> Callable[[int, int, Any, Any], bool]:
-    requester, server, api_key = match
-
-    def predicate(src: int, dst: int, request: Any, _response: Any) -> bool:
-        return (
-            (requester is None or requester == src)
-            and (server is None or server == dst)
-            and (api_key is None or api_key == getattr(request, "API_KEY", None))
-        )
-
-    return predicate
