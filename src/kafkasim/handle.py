@@ -18,7 +18,8 @@ from kafkasim.core.model.ids import TopicPartition
 from kafkasim.core.model.views import StoredRecord
 from kafkasim.sim import runtime
 from kafkasim.sim.cluster import SimulatedCluster
-from kafkasim.sim.tasks import Host, Task
+from kafkasim.sim.hosts import Host
+from kafkasim.sim.tasks import Task
 
 if TYPE_CHECKING:
     from kafkasim.confluent_kafka import Consumer, KafkaError, Message, Producer

@@ -27,8 +27,9 @@ from kafkasim.errors import ConfigurationError
 from kafkasim.sim import runtime
 from kafkasim.sim.clock import EPOCH_US
 from kafkasim.sim.drive import ClientShell, ServerShell
+from kafkasim.sim.hosts import Host
 from kafkasim.sim.links import Link
-from kafkasim.sim.tasks import Host, Task
+from kafkasim.sim.tasks import Task
 from kafkasim.sim.world import World
 
 _START_TIMEOUT_US = 120_000_000

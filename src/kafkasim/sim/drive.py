@@ -14,9 +14,10 @@ from typing import Any, Protocol
 from kafkasim.core.model.effects import NEVER_US, Close, Effect, Halt, Note, Reply, Send
 from kafkasim.core.model.messages import SMALL_MESSAGE_BYTES
 from kafkasim.sim.endpoint import Channel
+from kafkasim.sim.hosts import Host
 from kafkasim.sim.kernel import Kernel, Timer
 from kafkasim.sim.network import Network
-from kafkasim.sim.tasks import Host, Scheduler, Waiter
+from kafkasim.sim.tasks import Scheduler, Waiter
 
 
 class Node(Protocol):

@@ -5,7 +5,6 @@ Effects:  events of the kernel that switch into a greenlet, and back when it blo
 Rule 1:   one task runs at a time, and only from an event of the kernel; nothing here runs user code in a thread.
 Rule 2:   a blocked task has exactly one resumption scheduled or none: whoever disarms its waiter schedules it.
 Rule 3:   a killed task runs nothing more, not even ``finally``; a stopped one gets an exception where it blocks.
-Rule 4:   this is one of two modules that may know the wall clock and threads (the watchdog).
 
 The same blocking call made outside every task, in a plain test function, drives the kernel until it has its result.
 
@@ -17,19 +16,15 @@ plus the objects of the dead program.
 
 from __future__ import annotations
 
-import ctypes
-import importlib
 import itertools
-import sys
 import threading
-import traceback
-import weakref
 from collections.abc import Callable
-from time import monotonic
-from types import FrameType
-from typing import Any, NoReturn, Protocol, cast
+from typing import Any, NoReturn
 
+from kafkasim.sim.greenlets import Greenlet, greenlet_module
+from kafkasim.sim.hosts import Actor, Host
 from kafkasim.sim.kernel import Kernel, Timer
+from kafkasim.sim.watchdog import Watchdog
 
 FRUITLESS_LIMIT_US = 1_000
 """What a fruitless call costs at most."""
@@ -60,13 +55,6 @@ class TaskKilled(Exception):
     """The result of a task that was killed."""
 
 
-class TaskStuck(BaseException):
-    """A task ran for too long without blocking. Not an Exception: a retry loop must not swallow it."""
-
-    def __init__(self) -> None:
-        super().__init__("the task ran without blocking for longer than the watchdog allows")
-
-
 class TaskAbandoned(BaseException):
     """The simulation is over while the task still runs: it unwinds, and every blocking call in it raises this."""
 
@@ -75,100 +63,10 @@ class Deadlock(Exception):
     """Somebody waits without a timeout, and nothing is left that could end the wait."""
 
 
-class _Greenlet(Protocol):
-    """The part of ``greenlet.greenlet`` that is used."""
-
-    def switch(self) -> object: ...
-
-
-class _GreenletModule(Protocol):
-    """The part of the module ``greenlet`` that is used."""
-
-    def greenlet(self, run: Callable[[], object]) -> _Greenlet: ...
-
-    def getcurrent(self) -> _Greenlet: ...
-
-
-_unfinished: dict[int, _Greenlet] = {}
+_unfinished: dict[int, Greenlet] = {}
 """Every greenlet whose function has not returned, the killed ones for ever: see the module's header."""
 
 _serial = itertools.count(1)
-
-
-class Actor:
-    """Who is charged for calls: a task, or the plain code outside every task."""
-
-    __slots__ = ("clock_reads", "cost_us", "fruitless_us")
-
-    def __init__(self) -> None:
-        self.fruitless_us = 1
-        self.clock_reads = 0
-        self.cost_us = 1
-
-
-class Host:
-    """A machine or process that tasks belong to, and fail with."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.alive = True
-        self.paused = False
-        self.slow_factor: float = 1.0
-        self.tasks: list[Task] = []
-        self.owner: Task | None = None
-        """The task that is this host's process: killing, pausing or resuming it does so to the host."""
-        self.on_kill: list[Callable[[], None]] = []
-        """Run once when the host is killed: sockets are closed here."""
-        self.on_pause: list[Callable[[], None]] = []
-        self.on_resume: list[Callable[[], None]] = []
-        """Run when the host stands still and goes on: what runs beside its tasks (a client's own threads) does too."""
-
-    def __repr__(self) -> str:
-        return f"<Host {self.name!r}>"
-
-    def kill(self) -> None:
-        """SIGKILL: nothing more of the host's tasks runs. Does not return if called by one of them."""
-        if not self.alive:
-            return
-        self.alive = False
-        own: Task | None = None
-        for task in list(self.tasks):
-            if task.running:
-                own = task
-            else:
-                task.kill()
-        for hook in list(self.on_kill):
-            hook()
-        if own is not None:
-            own.kill()
-
-    def stop(self) -> None:
-        """SIGTERM: every task gets TaskStopped where it blocks."""
-        for task in list(self.tasks):
-            task.stop()
-
-    def pause(self) -> None:
-        """SIGSTOP, or a long garbage collection: wake-ups are held until the host resumes."""
-        self.paused = True
-        for hook in list(self.on_pause):
-            hook()
-        for task in self.tasks:
-            task.note_pause()
-
-    def resume(self) -> None:
-        """SIGCONT: what was held runs now, in the order of the tasks."""
-        self.paused = False
-        for hook in list(self.on_resume):
-            hook()
-        for task in list(self.tasks):
-            task.release()
-
-    def slow(self, factor: float) -> None:
-        """Make calls cost ``factor`` times as much, and wake-ups late; 1 undoes it."""
-        assert factor >= 1, "a host can be slowed, not sped up"
-        self.slow_factor = factor
-        for task in self.tasks:
-            task.cost_us = int(factor)
 
 
 class Task(Actor):
@@ -210,8 +108,8 @@ class Task(Actor):
         self._scheduler = scheduler
         self._fn = fn
         self._value: Any = None
-        self._greenlet: _Greenlet | None = None
-        self._hub: _Greenlet | None = None
+        self._greenlet: Greenlet | None = None
+        self._hub: Greenlet | None = None
         self._held = False
         self._pending: BaseException | None = None
         self._sleeper = Waiter(scheduler, "sleep")
@@ -486,7 +384,7 @@ class Scheduler:
         self._actor: Actor = self._outside
         self._task: Task | None = None
         self._burst_end_us = 0
-        self._watchdog: _Watchdog | None = None
+        self._watchdog: Watchdog | None = None
 
     # -- tasks --------------------------------------------------------------------------------
 
@@ -517,7 +415,7 @@ class Scheduler:
             for hook in self.on_first_task:
                 hook()
         if self._watchdog is None and self.watchdog_seconds > 0:
-            self._watchdog = _Watchdog(self, self.watchdog_seconds)
+            self._watchdog = Watchdog(self, self.watchdog_seconds)
         self.schedule(task)
         return task
 
@@ -681,62 +579,6 @@ class Scheduler:
         lines += [f"  task {task.name!r} on {task.host.name!r}: {task.state}" for task in self.tasks]
         lines += [f"  task {task.name!r}: failed with {task.exception!r}" for task in self.failed]
         return "\n".join(lines)
-
-
-class _Watchdog:
-    """A daemon thread that notices a task which does not come back."""
-
-    def __init__(self, scheduler: Scheduler, seconds: float) -> None:
-        self._scheduler = weakref.ref(scheduler)
-        self._seconds = seconds
-        self._closed = threading.Event()
-        thread = threading.Thread(target=self._watch, name="kafkasim-watchdog", daemon=True)
-        thread.start()
-
-    def close(self) -> None:
-        self._closed.set()
-
-    def _watch(self) -> None:
-        last = -1
-        since = monotonic()
-        while not self._closed.wait(min(1.0, self._seconds / 4)):
-            scheduler = self._scheduler()
-            if scheduler is None:
-                return
-            task, switches = scheduler.current(), scheduler.switches
-            if task is None or switches != last:
-                last, since = switches, monotonic()
-            elif monotonic() - since >= self._seconds:
-                self._report(scheduler, task, monotonic() - since)
-                since = monotonic()
-            del scheduler, task  # Hold nothing while asleep.
-
-    def _report(self, scheduler: Scheduler, task: Task, seconds: float) -> None:
-        frame = sys._current_frames().get(scheduler.thread_id)
-        if frame is None or _is_debugged(frame):
-            return
-        stack = "".join(traceback.format_stack(frame))
-        sys.stderr.write(
-            f"kafkasim: task {task.name!r} has not blocked for {seconds:.1f} s of wall time, "
-            f"at {scheduler.kernel.now_us / 1e6:.6f} virtual seconds, seed {scheduler.seed}\n{stack}"
-        )
-        # Asked again at the last moment: the exception must hit the task, not the kernel.
-        if scheduler.current() is task:
-            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(scheduler.thread_id), ctypes.py_object(TaskStuck))
-
-
-def _is_debugged(frame: FrameType | None) -> bool:
-    """Is somebody looking at the code in a debugger?"""
-    while frame is not None:
-        if frame.f_code.co_filename.endswith(("bdb.py", "pdb.py", "pydevd.py")):
-            return True
-        frame = frame.f_back
-    return False
-
-
-def greenlet_module() -> _GreenletModule:
-    """The module ``greenlet``, imported when the first task is spawned: the rest runs without it."""
-    return cast(_GreenletModule, sys.modules.get("greenlet") or importlib.import_module("greenlet"))
 
 
 def _nothing() -> None:

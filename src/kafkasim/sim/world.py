@@ -18,11 +18,12 @@ from kafkasim.core.model.ids import FIRST_CLIENT_NODE, NO_NODE
 from kafkasim.sim.choices import Choices, Tape
 from kafkasim.sim.clock import EPOCH_US, VirtualClock
 from kafkasim.sim.drive import ClientShell
+from kafkasim.sim.hosts import Host
 from kafkasim.sim.kernel import Kernel
 from kafkasim.sim.links import Link
 from kafkasim.sim.network import Network
 from kafkasim.sim.recorder import History, RecordedConsumer, RecordedProducer
-from kafkasim.sim.tasks import Host, Scheduler
+from kafkasim.sim.tasks import Scheduler
 from kafkasim.sim.trace import Trace
 
 

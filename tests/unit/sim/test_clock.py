@@ -242,7 +242,8 @@ from kafkasim.sim.choices import Choices
 from kafkasim.sim.clock import VirtualClock
 from kafkasim.sim.kernel import Kernel
 from kafkasim.sim.network import Network
-from kafkasim.sim.tasks import Host, Scheduler
+from kafkasim.sim.hosts import Host
+from kafkasim.sim.tasks import Scheduler
 from kafkasim.sim.trace import Trace
 
 kernel, choices, trace = Kernel(), Choices(11), Trace()

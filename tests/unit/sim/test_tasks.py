@@ -7,7 +7,9 @@ import gc
 import pytest
 
 from kafkasim.sim.kernel import Kernel
-from kafkasim.sim.tasks import Deadlock, Host, Scheduler, TaskKilled, TaskStuck
+from kafkasim.sim.hosts import Host
+from kafkasim.sim.tasks import Deadlock, Scheduler, TaskKilled
+from kafkasim.sim.watchdog import TaskStuck
 
 
 @pytest.fixture

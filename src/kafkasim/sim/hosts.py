@@ -1,0 +1,88 @@
+"""Hosts: the machines and processes that tasks belong to and fail with.
+
+Rule 1:   what happens to a host happens to all its tasks, and (by the hooks) to what else lives on it: a client's sockets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from kafkasim.sim.tasks import Task
+
+
+class Actor:
+    """Who is charged for calls: a task, or the plain code outside every task."""
+
+    __slots__ = ("clock_reads", "cost_us", "fruitless_us")
+
+    def __init__(self) -> None:
+        self.fruitless_us = 1
+        self.clock_reads = 0
+        self.cost_us = 1
+
+
+class Host:
+    """A machine or process that tasks belong to, and fail with."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.alive = True
+        self.paused = False
+        self.slow_factor: float = 1.0
+        self.tasks: list[Task] = []
+        self.owner: Task | None = None
+        """The task that is this host's process: killing, pausing or resuming it does so to the host."""
+        self.on_kill: list[Callable[[], None]] = []
+        """Run once when the host is killed: sockets are closed here."""
+        self.on_pause: list[Callable[[], None]] = []
+        self.on_resume: list[Callable[[], None]] = []
+        """Run when the host stands still and goes on: what runs beside its tasks (a client's own threads) does too."""
+
+    def __repr__(self) -> str:
+        return f"<Host {self.name!r}>"
+
+    def kill(self) -> None:
+        """SIGKILL: nothing more of the host's tasks runs. Does not return if called by one of them."""
+        if not self.alive:
+            return
+        self.alive = False
+        own: Task | None = None
+        for task in list(self.tasks):
+            if task.running:
+                own = task
+            else:
+                task.kill()
+        for hook in list(self.on_kill):
+            hook()
+        if own is not None:
+            own.kill()
+
+    def stop(self) -> None:
+        """SIGTERM: every task gets TaskStopped where it blocks."""
+        for task in list(self.tasks):
+            task.stop()
+
+    def pause(self) -> None:
+        """SIGSTOP, or a long garbage collection: wake-ups are held until the host resumes."""
+        self.paused = True
+        for hook in list(self.on_pause):
+            hook()
+        for task in self.tasks:
+            task.note_pause()
+
+    def resume(self) -> None:
+        """SIGCONT: what was held runs now, in the order of the tasks."""
+        self.paused = False
+        for hook in list(self.on_resume):
+            hook()
+        for task in list(self.tasks):
+            task.release()
+
+    def slow(self, factor: float) -> None:
+        """Make calls cost ``factor`` times as much, and wake-ups late; 1 undoes it."""
+        assert factor >= 1, "a host can be slowed, not sped up"
+        self.slow_factor = factor
+        for task in self.tasks:
+            task.cost_us = int(factor)

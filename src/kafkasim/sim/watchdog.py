@@ -1,0 +1,76 @@
+"""The watchdog: a thread that notices a task which runs on and on without blocking.
+
+Rule 1:   this is one of two modules that may know the wall clock and threads; it decides nothing in a run that goes well.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+import threading
+import traceback
+import weakref
+from time import monotonic
+from types import FrameType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from kafkasim.sim.tasks import Scheduler, Task
+
+
+class TaskStuck(BaseException):
+    """A task ran for too long without blocking. Not an Exception: a retry loop must not swallow it."""
+
+    def __init__(self) -> None:
+        super().__init__("the task ran without blocking for longer than the watchdog allows")
+
+
+class Watchdog:
+    """A daemon thread that notices a task which does not come back."""
+
+    def __init__(self, scheduler: Scheduler, seconds: float) -> None:
+        self._scheduler = weakref.ref(scheduler)
+        self._seconds = seconds
+        self._closed = threading.Event()
+        thread = threading.Thread(target=self._watch, name="kafkasim-watchdog", daemon=True)
+        thread.start()
+
+    def close(self) -> None:
+        self._closed.set()
+
+    def _watch(self) -> None:
+        last = -1
+        since = monotonic()
+        while not self._closed.wait(min(1.0, self._seconds / 4)):
+            scheduler = self._scheduler()
+            if scheduler is None:
+                return
+            task, switches = scheduler.current(), scheduler.switches
+            if task is None or switches != last:
+                last, since = switches, monotonic()
+            elif monotonic() - since >= self._seconds:
+                self._report(scheduler, task, monotonic() - since)
+                since = monotonic()
+            del scheduler, task  # Hold nothing while asleep.
+
+    def _report(self, scheduler: Scheduler, task: Task, seconds: float) -> None:
+        frame = sys._current_frames().get(scheduler.thread_id)
+        if frame is None or _is_debugged(frame):
+            return
+        stack = "".join(traceback.format_stack(frame))
+        sys.stderr.write(
+            f"kafkasim: task {task.name!r} has not blocked for {seconds:.1f} s of wall time, "
+            f"at {scheduler.kernel.now_us / 1e6:.6f} virtual seconds, seed {scheduler.seed}\n{stack}"
+        )
+        # Asked again at the last moment: the exception must hit the task, not the kernel.
+        if scheduler.current() is task:
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(scheduler.thread_id), ctypes.py_object(TaskStuck))
+
+
+def _is_debugged(frame: FrameType | None) -> bool:
+    """Is somebody looking at the code in a debugger?"""
+    while frame is not None:
+        if frame.f_code.co_filename.endswith(("bdb.py", "pdb.py", "pydevd.py")):
+            return True
+        frame = frame.f_back
+    return False
