@@ -201,8 +201,6 @@ class ControllerMachine(RuleBasedStateMachine):
                 else:
                     assert state.leader in state.isr, state
                     assert state.last_known_elr == (), state
-                if len(state.isr) >= image.topic_min_isr(topic):
-                    assert not (state.elr and state.leader == NO_LEADER), state
                 key = (topic.topic_id, state.tp.partition)
                 before = self.epochs.get(key, (0, 0))
                 now = (state.leader_epoch, state.partition_epoch)
