@@ -6,7 +6,7 @@ Rule 1:   wrong values raise here, at once; nothing is sent.
 
 from __future__ import annotations
 
-from typing import Any, NoReturn
+from typing import Any
 
 from kafkasim.confluent_kafka._arguments import timeout_ms
 from kafkasim.confluent_kafka._constants import RESOURCE_BROKER
@@ -53,12 +53,13 @@ def partition(value: Any) -> Partition:
 def topic_spec(topic: Any) -> admin.NewTopicSpec:
     if not isinstance(topic, NewTopic):
         raise ValueError("Expected list of NewTopic objects")
-    for name, value, most in (
-        ("num_partitions", topic.num_partitions, _MAX_PARTITIONS),
-        ("replication_factor", topic.replication_factor, _MAX_REPLICATION),
-    ):
-        if not -1 <= value <= most:
-            raise ValueError(f"Invalid NewTopic({topic.topic}): {name} out of expected range -1..{most}")
+    problem = None
+    if not -1 <= topic.num_partitions <= _MAX_PARTITIONS:
+        problem = f"num_partitions out of expected range 1..{_MAX_PARTITIONS} or -1 for broker default"
+    elif not -1 <= topic.replication_factor <= _MAX_REPLICATION:
+        problem = f"replication_factor out of expected range -1..{_MAX_REPLICATION}"
+    if problem:
+        raise ValueError(f"Invalid NewTopic({topic.topic}): {problem}")
     assignments: tuple[tuple[int, tuple[int, ...]], ...] = ()
     if topic.replica_assignment:
         if topic.replication_factor != -1:
@@ -126,22 +127,20 @@ def incremental(resource: Any) -> admin.ConfigAlteration:
     return admin.ConfigAlteration(target, tuple(changes))
 
 
-def config_target(resources: tuple[admin.ConfigResource, ...], broker: int, otherwise: str) -> Any:
-    """Configs of a broker are asked of that broker, and of one at a time; all others of any."""
+def config_target(resources: tuple[admin.ConfigResource, ...], broker: int, future: Any) -> Any:
+    """Configs of a broker are asked of that broker, and of one at a time; all others of any. None if that cannot be."""
     brokers = [resource.name for resource in resources if resource.resource_type == RESOURCE_BROKER]
     if len(brokers) > 1:
         text = "Only one ConfigResource of type BROKER is allowed per call"
-        raise KafkaException(KafkaError(int(ErrorCode._CONFLICT), text))
+        future.set_exception(KafkaException(KafkaError(int(ErrorCode._CONFLICT), text)))
+        return None
     if brokers and brokers[0]:
         if not brokers[0].isdigit():
-            _refuse_broker_name(brokers[0])
+            text = f"Expected an int32 broker_id for ConfigResource(type=BROKER, name={brokers[0]})"
+            future.set_exception(KafkaException(KafkaError(int(ErrorCode._INVALID_ARG), text)))
+            return None
         return ("broker", int(brokers[0]))
-    return otherwise if broker < 0 else ("broker", broker)
-
-
-def _refuse_broker_name(name: str) -> NoReturn:
-    text = f'Expected an int32 broker_id for ConfigResource(type=BROKER, name="{name}")'
-    raise KafkaException(KafkaError(int(ErrorCode._INVALID_ARG), text))
+    return "any" if broker < 0 else ("broker", broker)
 
 
 def filter(values: Any, what: str, described: str, names: dict[int, str]) -> tuple[str, ...]:

@@ -72,6 +72,11 @@ def named_errors(results: Iterable[Any]) -> dict[str, KafkaError | None]:
     return {result.name: failure(result.error, result.error_message) for result in results}
 
 
+def named_codes(results: Iterable[Any]) -> dict[str, KafkaError | None]:
+    """The same where the client speaks a version of the request that has no messages."""
+    return {result.name: failure(result.error) for result in results}
+
+
 def partition_key(tp: tuple[str, int], offset: int = OFFSET_INVALID, code: int = 0) -> TopicPartition:
     """A partition as the key of a result."""
     return TopicPartition._made(tp[0], tp[1], offset, error_or_none(code))
@@ -249,7 +254,7 @@ def described_cluster(response: MetadataResponse) -> Any:
     return layer_module("admin").DescribeClusterResult(
         cluster_id=response.cluster_id,
         controller=node(brokers.get(response.controller_id)),
-        nodes=[node(broker) for broker in response.brokers],
+        nodes=[node(brokers[node_id]) for node_id in sorted(brokers)],
     )
 
 

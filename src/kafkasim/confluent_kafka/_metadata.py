@@ -26,7 +26,8 @@ def cluster_metadata(response: MetadataResponse) -> Any:
     cluster = admin.ClusterMetadata()
     cluster.cluster_id = response.cluster_id
     cluster.controller_id = response.controller_id
-    cluster.brokers = {broker.node_id: broker_metadata(admin, broker) for broker in response.brokers}
+    brokers = sorted(response.brokers, key=lambda broker: broker.node_id)
+    cluster.brokers = {broker.node_id: broker_metadata(admin, broker) for broker in brokers}
     cluster.topics = {topic.name: _topic(admin, topic) for topic in response.topics}
     if response.brokers:
         origin = response.brokers[0]

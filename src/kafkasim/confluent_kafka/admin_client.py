@@ -94,6 +94,13 @@ class _AdminClientImpl(ClientHandle):
         operation: Operation = shell.call(self._engine.call, request, target, self._request_timeout_us(request_timeout))
         return operation
 
+    def _submit(
+        self, future: Any, request: Any, target: Any, request_timeout: float, convert: Callable[[Any], Any]
+    ) -> None:
+        """Ask, unless the client itself refuses, and put ``convert(response)`` into the future."""
+        if not completion.is_refused(future, request, target):
+            self._resolve(future, self._ask(request, target, request_timeout), convert)
+
     def _resolve(self, future: Any, operation: Operation, convert: Callable[[Any], Any]) -> None:
         """Put ``convert(response)`` into the future once the answer is there."""
 
@@ -163,8 +170,9 @@ class _AdminClientImpl(ClientHandle):
         self._open_shell()
         specs = tuple([arguments.topic_spec(topic) for topic in topics])
         request = admin.CreateTopicsRequest(specs, arguments.operation_ms(operation_timeout), validate_only)
-        operation = self._ask(request, "controller", request_timeout)
-        self._resolve(future, operation, lambda response: results.named_errors(response.topics))
+        self._submit(
+            future, request, "controller", request_timeout, lambda response: results.named_errors(response.topics)
+        )
 
     @c_arguments("lO|dd")
     def delete_topics(
@@ -183,8 +191,9 @@ class _AdminClientImpl(ClientHandle):
         request = admin.DeleteTopicsRequest(
             tuple([str(topic) for topic in topics]), arguments.operation_ms(operation_timeout)
         )
-        operation = self._ask(request, "controller", request_timeout)
-        self._resolve(future, operation, lambda response: results.named_errors(response.topics))
+        self._submit(
+            future, request, "controller", request_timeout, lambda response: results.named_codes(response.topics)
+        )
 
     @c_arguments("OO|Odd")
     def create_partitions(
@@ -201,8 +210,9 @@ class _AdminClientImpl(ClientHandle):
         self._open_shell()
         specs = tuple([arguments.partitions_spec(new) for new in topics])
         request = admin.CreatePartitionsRequest(specs, arguments.operation_ms(operation_timeout), validate_only)
-        operation = self._ask(request, "controller", request_timeout)
-        self._resolve(future, operation, lambda response: results.named_errors(response.topics))
+        self._submit(
+            future, request, "controller", request_timeout, lambda response: results.named_errors(response.topics)
+        )
 
     @c_arguments("OO|dO", names=("future", "topic_names", "request_timeout", "include_authorized_operations"))
     def describe_topics(
@@ -222,10 +232,13 @@ class _AdminClientImpl(ClientHandle):
             if not name:
                 raise ValueError(f"'topics' must not contain empty strings, index {index}")
         self._open_shell()
-        operation = self._ask(
-            messages.MetadataRequest(tuple(topic_names), allow_auto_topic_creation=False), "any", request_timeout
+        self._submit(
+            future,
+            messages.MetadataRequest(tuple(topic_names), allow_auto_topic_creation=False),
+            "any",
+            request_timeout,
+            lambda response: results.described_topics(response, topic_names),
         )
-        self._resolve(future, operation, lambda response: results.described_topics(response, topic_names))
 
     @c_arguments("O|dO")
     def describe_cluster(
@@ -234,8 +247,7 @@ class _AdminClientImpl(ClientHandle):
         """Describe the cluster."""
         arguments.require_bool(include_authorized_operations, "include_authorized_operations")
         self._open_shell()
-        operation = self._ask(messages.MetadataRequest(()), "any", request_timeout)
-        self._resolve(future, operation, results.described_cluster)
+        self._submit(future, messages.MetadataRequest(()), "any", request_timeout, results.described_cluster)
 
     # --- Configs ---------------------------------------------------------------------------------------------------
 
@@ -247,13 +259,14 @@ class _AdminClientImpl(ClientHandle):
         arguments.require_filled_list(resources, "ConfigResource")
         self._open_shell()
         wanted = tuple([arguments.config_resource(resource) for resource in resources])
-        try:
-            target = arguments.config_target(wanted, broker, "any")
-        except KafkaException as conflict:
-            future.set_exception(conflict)
-            return
-        operation = self._ask(admin.DescribeConfigsRequest(wanted), target, request_timeout)
-        self._resolve(future, operation, lambda response: results.described_configs(response.results))
+        target = arguments.config_target(wanted, broker, future)
+        self._submit(
+            future,
+            admin.DescribeConfigsRequest(wanted),
+            target,
+            request_timeout,
+            lambda response: results.described_configs(response.results),
+        )
 
     @c_arguments("OO|Odi")
     def alter_configs(
@@ -297,13 +310,10 @@ class _AdminClientImpl(ClientHandle):
         request_timeout: float,
         broker: int,
     ) -> None:
-        try:
-            target = arguments.config_target(tuple([change.resource for change in changes]), broker, "any")
-        except KafkaException as conflict:
-            future.set_exception(conflict)
-            return
-        operation = self._ask(request, target, request_timeout)
-        self._resolve(future, operation, lambda response: results.altered_configs(response.results))
+        target = arguments.config_target(tuple([change.resource for change in changes]), broker, future)
+        self._submit(
+            future, request, target, request_timeout, lambda response: results.altered_configs(response.results)
+        )
 
     # --- Groups ----------------------------------------------------------------------------------------------------
 
@@ -338,6 +348,8 @@ class _AdminClientImpl(ClientHandle):
             raise ValueError("Expected list of group strings, not NoneType")
         self._open_shell()
         names = [str(group_id) for group_id in group_ids]
+        if completion.has_duplicates(future, names, "Duplicate groups not allowed"):
+            return
         operations = [
             self._ask(groups.DescribeGroupsRequest((name,)), ("coordinator", name), request_timeout) for name in names
         ]
@@ -360,6 +372,8 @@ class _AdminClientImpl(ClientHandle):
         if not isinstance(group_ids, list):
             raise ValueError("Expected 'group_ids' to be a list")
         names = [str(group_id) for group_id in group_ids]
+        if completion.has_duplicates(future, names, "Duplicate groups not allowed"):
+            return
         operations = [
             self._ask(groups.DeleteGroupsRequest((name,)), ("coordinator", name), request_timeout) for name in names
         ]
@@ -380,11 +394,6 @@ class _AdminClientImpl(ClientHandle):
         self._open_shell()
         group_id, partitions = arguments.group_request(request)
         wanted = None if partitions is None else tuple([arguments.partition(value) for value in partitions])
-        operation = self._ask(
-            groups.OffsetFetchRequest(group_id, wanted, require_stable),
-            ("coordinator", group_id),
-            request_timeout,
-        )
 
         def outcome(response: groups.OffsetFetchResponse) -> list[Any]:
             if response.error:
@@ -392,7 +401,13 @@ class _AdminClientImpl(ClientHandle):
             found = [results.fetched_offset(*entry) for entry in response.partitions]
             return [results.group_offsets(group_id, found)]
 
-        self._resolve(future, operation, outcome)
+        self._submit(
+            future,
+            groups.OffsetFetchRequest(group_id, wanted, require_stable),
+            ("coordinator", group_id),
+            request_timeout,
+            outcome,
+        )
 
     @c_arguments("OO|d")
     def alter_consumer_group_offsets(self, requests: Any, future: Any, request_timeout: float = -1.0) -> None:
@@ -408,18 +423,19 @@ class _AdminClientImpl(ClientHandle):
                 for value in partitions or ()
             ]
         )
-        operation = self._ask(
-            groups.OffsetCommitRequest(group_id, -1, "", None, offsets),
-            ("coordinator", group_id),
-            request_timeout,
-        )
         asked = {tp: to.offset for tp, to in offsets}
 
         def outcome(response: groups.OffsetCommitResponse) -> list[Any]:
             altered = [results.partition_key(tp, asked[tp], code) for tp, code in response.partitions]
             return [results.group_offsets(group_id, altered)]
 
-        self._resolve(future, operation, outcome)
+        self._submit(
+            future,
+            groups.OffsetCommitRequest(group_id, -1, "", None, offsets),
+            ("coordinator", group_id),
+            request_timeout,
+            outcome,
+        )
 
     # --- Records and leaders ---------------------------------------------------------------------------------------
 
@@ -439,8 +455,7 @@ class _AdminClientImpl(ClientHandle):
             messages.PartitionListOffsets(arguments.partition(value), value._offset) for value in topic_partitions
         ]
         request = messages.ListOffsetsRequest(wanted, isolation_level=isolation_level_value)
-        operation = self._ask(request, ("leaders",), request_timeout)
-        self._resolve(future, operation, results.listed_offsets)
+        self._submit(future, request, ("leaders",), request_timeout, results.listed_offsets)
 
     @c_arguments("OO|dd")
     def delete_records(
@@ -458,7 +473,6 @@ class _AdminClientImpl(ClientHandle):
             for value in topic_partition_offsets
         ]
         request = messages.DeleteRecordsRequest(wanted, arguments.operation_ms(operation_timeout))
-        operation = self._ask(request, ("leaders",), request_timeout)
 
         def outcome(response: messages.DeleteRecordsResponse) -> dict[TopicPartition, Any]:
             deleted = layer_module("admin").DeletedRecords
@@ -469,7 +483,7 @@ class _AdminClientImpl(ClientHandle):
                 for part in response.partitions
             }
 
-        self._resolve(future, operation, outcome)
+        self._submit(future, request, ("leaders",), request_timeout, outcome)
 
     @c_arguments("OOO|dd")
     def elect_leaders(
@@ -486,7 +500,6 @@ class _AdminClientImpl(ClientHandle):
             raise ValueError("partitions must be None or a list")
         wanted = None if partitions is None else tuple([arguments.partition(value) for value in partitions])
         request = admin.ElectLeadersRequest(int(election_type), wanted, arguments.operation_ms(operation_timeout))
-        operation = self._ask(request, "controller", request_timeout)
 
         def outcome(response: admin.ElectLeadersResponse) -> dict[TopicPartition, KafkaError | None]:
             if response.error:
@@ -496,7 +509,7 @@ class _AdminClientImpl(ClientHandle):
                 for part in response.partitions
             }
 
-        self._resolve(future, operation, outcome)
+        self._submit(future, request, "controller", request_timeout, outcome)
 
     @c_arguments("|zd")
     def list_groups(self, group: str | None = None, timeout: float = -1.0) -> list[Any]:

@@ -344,9 +344,13 @@ class Consumer(ClientHandle):
 
     @c_arguments("O")
     def position(self, partitions: list[TopicPartition]) -> list[TopicPartition]:
-        """Offset after the last message that the application was given, of each partition."""
+        """Offset after the last message that the application was given, of each partition, and that message's epoch."""
         self._open_shell()
-        return [TopicPartition._made(tp[0], tp[1], self._engine.position(tp)) for tp in _partitions(partitions)]
+        engine = self._engine
+        return [
+            TopicPartition._made(tp[0], tp[1], engine.position(tp), leader_epoch=engine.position_epoch(tp))
+            for tp in _partitions(partitions)
+        ]
 
     @c_arguments("O")
     def seek(self, partition: TopicPartition) -> None:
@@ -521,7 +525,7 @@ def _error_message(item: ConsumerError) -> Message:
     """An error or event in the place of a message; its value is the error's text."""
     text = item.text or error_text(item.code)
     return Message(
-        None if item.tp is None else item.tp[0],
+        item.topic if item.tp is None else item.tp[0],
         -1 if item.tp is None else item.tp[1],
         item.offset,
         value=text.encode(),

@@ -253,7 +253,7 @@ class BatchMessage(Message):
 
     def partition(self) -> int | None:
         partition = self._key.partition
-        return partition if partition >= 0 else None
+        return None if partition == -1 else partition
 
     def offset(self) -> int | None:
         source = self._key
@@ -315,8 +315,12 @@ class DeliveredMessage(BatchMessage):
         return None
 
     def timestamp(self) -> tuple[int, int]:
-        append_time_ms = self._key.append_time_ms
-        return super().timestamp() if append_time_ms < 0 else (TIMESTAMP_LOG_APPEND_TIME, append_time_ms)
+        source = self._key
+        if source.error is not None:
+            return TIMESTAMP_NOT_AVAILABLE, -1
+        if source.append_time_ms >= 0:
+            return TIMESTAMP_LOG_APPEND_TIME, source.append_time_ms
+        return super().timestamp()
 
     def latency(self) -> float | None:
         """From the record's timestamp on, so to the millisecond; one that the application set makes no sense of it."""

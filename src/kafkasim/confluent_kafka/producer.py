@@ -66,6 +66,7 @@ class Producer(ClientHandle):
         on_delivery: DeliveryCallback | None = None,
         timestamp: int = 0,
         headers: Any = None,
+        **unknown: Any,
     ) -> None:
         """Queue a message; ``on_delivery(err, msg)`` is called from poll() or flush() once its fate is known."""
         if (
@@ -75,6 +76,8 @@ class Producer(ClientHandle):
             or (key is not None and type(key) is not bytes)
         ):
             topic, value, key = _checked(topic, value, key)
+        if unknown:
+            raise TypeError(f"'{next(iter(unknown))}' is an invalid keyword argument for this function")
         if type(partition) is not int or type(timestamp) is not int:
             partition, timestamp = _checked_numbers(partition, timestamp)
         if headers is not None:
@@ -268,8 +271,8 @@ class Producer(ClientHandle):
 
     @c_positional("|d")
     def init_transactions(self, timeout: float = -1.0) -> None:
-        """Transactions are not simulated yet."""
-        self._refuse_transaction()
+        """Transactions are not simulated yet; this says so, and the others never get beyond it."""
+        self._refuse_transaction(is_init=True)
 
     @c_positional("")
     def begin_transaction(self) -> None:
@@ -291,10 +294,12 @@ class Producer(ClientHandle):
         """Transactions are not simulated yet."""
         self._refuse_transaction()
 
-    def _refuse_transaction(self) -> None:
+    def _refuse_transaction(self, *, is_init: bool = False) -> None:
         self._require_open(PRODUCER_CLOSED)
         if not self._engine.config["transactional.id"]:
             throw(ErrorCode._NOT_CONFIGURED, _NO_TRANSACTIONS)
+        if not is_init:
+            throw(ErrorCode._STATE, "Operation not valid in state Init")
         throw(
             ErrorCode._NOT_IMPLEMENTED,
             "kafkasim does not simulate transactions yet, see docs/fidelity.md",

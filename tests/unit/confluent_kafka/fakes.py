@@ -217,6 +217,9 @@ class FakeConsumerEngine(_FakeEngine):
     def position(self, tp: TopicPartition) -> int:
         return 7 if tp in self.assigned else -1001
 
+    def position_epoch(self, tp: TopicPartition) -> int:
+        return 3 if tp in self.assigned else -1
+
     def seek(self, tp: TopicPartition, offset: int, now_us: int) -> ErrorCode:
         self.calls.append(("seek", tp, offset))
         return self.answer

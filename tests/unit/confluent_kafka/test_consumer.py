@@ -321,7 +321,8 @@ def test_offset_calls(consumer: Consumer) -> None:
     engine = engine_of(consumer)
     consumer.assign([TopicPartition("t", 0, 3)])
     engine.calls.clear()
-    assert [tp.offset for tp in consumer.position([TopicPartition("t", 0), TopicPartition("t", 1)])] == [7, -1001]
+    asked = consumer.position([TopicPartition("t", 0), TopicPartition("t", 1)])
+    assert [(tp.offset, tp.leader_epoch) for tp in asked] == [(7, 3), (-1001, None)]
     consumer.store_offsets(offsets=[TopicPartition("t", 0, 8)])
     consumer.seek(TopicPartition("t", 0, 9))
     consumer.pause([TopicPartition("t", 0)])

@@ -78,6 +78,12 @@ def test_produce_refuses_wrong_arguments(
     assert str(caught.value) == text
 
 
+def test_unknown_keyword_is_named(producer: Producer) -> None:
+    """A C function names the keyword that it does not know."""
+    with pytest.raises(TypeError, match="'foo' is an invalid keyword argument for this function"):
+        producer.produce("t", foo=1)
+
+
 def test_full_queue_is_a_buffer_error(producer: Producer) -> None:
     """The one refusal that has a class of its own."""
     engine_of(producer).answer = ErrorCode._QUEUE_FULL
@@ -122,6 +128,7 @@ def test_failed_delivery_is_told_with_its_error(producer: Producer) -> None:
     error, message = told[0]
     assert error.code() == KafkaError._MSG_TIMED_OUT
     assert (message.error() is error, message.offset(), message.partition()) == (True, None, 0)
+    assert message.timestamp() == (0, -1)
 
 
 def test_configured_callback_and_errors_only(shells: list[FakeShell]) -> None:
@@ -306,6 +313,8 @@ def test_transactions_say_that_they_are_not_there(shells: list[FakeShell]) -> No
     with pytest.raises(KafkaException, match=r"docs/fidelity\.md") as caught:
         transactional.init_transactions(1.0)
     assert caught.value.args[0].code() == KafkaError._NOT_IMPLEMENTED
+    with pytest.raises(KafkaException, match="Operation not valid in state Init"):
+        transactional.begin_transaction()
 
 
 def test_second_init_is_refused(producer: Producer) -> None:

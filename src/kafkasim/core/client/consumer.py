@@ -247,6 +247,11 @@ class ConsumerEngine(ClientCore):
         partition = self._partitions.get(tp)
         return OFFSET_INVALID if partition is None else partition.position
 
+    def position_epoch(self, tp: TopicPartition) -> int:
+        """Leader epoch of the record before the position; NO_EPOCH unknown."""
+        partition = self._partitions.get(tp)
+        return NO_EPOCH if partition is None else partition.position_epoch
+
     def seek(self, tp: TopicPartition, offset: int, now_us: int, leader_epoch: int = NO_EPOCH) -> ErrorCode:
         partition = self._partitions.get(tp)
         if partition is None:
