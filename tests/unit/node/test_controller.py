@@ -17,7 +17,9 @@ from kafkasim.core.model.cluster_messages import (
     Envelope,
     EnvelopeResponse,
 )
+from kafkasim.core.model.effects import Reply
 from kafkasim.core.model.errors import ErrorCode
+from kafkasim.core.model.messages import MetadataRequest
 from kafkasim.core.model.metadata import ConfigRecord, FeatureLevelRecord, LeaderChangeRecord
 
 CREATE = CreateTopicsRequest((NewTopicSpec("t", 1, 1),))
@@ -162,6 +164,14 @@ def test_closed_connections_are_not_answered() -> None:
     plane.quorum.commit()
     plane.node.settle(0)
     assert plane.answer(created) is None
+
+
+def test_what_is_not_for_a_controller_is_left_unanswered() -> None:
+    """A client that asks a controller for metadata learns nothing; a forwarded stranger is told so."""
+    plane = Plane()
+    plane.send(MetadataRequest(None))
+    assert plane.outbox[-1] == Reply(1, plane.outbox[-1].correlation_id, None)  # type: ignore[union-attr]
+    assert plane.ask(Envelope(MetadataRequest(None))).error is ErrorCode.UNSUPPORTED_VERSION
 
 
 def test_shutdown_hands_the_quorum_over() -> None:

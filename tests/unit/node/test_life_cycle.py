@@ -137,6 +137,9 @@ def test_an_orderly_stop_leaves_its_mark_and_a_crash_does_not() -> None:
     broker.exchange()
     assert broker.halts == ["shutdown"]
     assert broker.storage.clean_shutdown_epoch == broker.ctx.broker_epoch
+    broker.deltas.clear()
+    broker.life.settle(broker.now_us)
+    assert broker.deltas == [], "nobody hears of metadata any more"
     second = Broker(broker.plane, storage=broker.storage)
     second.start()
     registration = second.sent[0][1]

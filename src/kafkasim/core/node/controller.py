@@ -198,10 +198,9 @@ class ControllerNode:
         inner = request.request if isinstance(request, Envelope) else request
         handler = self._handlers.get(type(inner))
         if handler is None:
-            assert isinstance(request, Envelope), request
-            self._outbox.append(
-                Reply(call.connection_id, call.correlation_id, EnvelopeResponse(ErrorCode.UNSUPPORTED_VERSION))
-            )
+            # Not for a controller: a forwarded request is told so, a client's own is left unanswered.
+            unsupported = EnvelopeResponse(ErrorCode.UNSUPPORTED_VERSION) if inner is not request else None
+            self._outbox.append(Reply(call.connection_id, call.correlation_id, unsupported))
             return
         records, response = handler(inner, now_us)
         self._append(records, now_us)
@@ -322,6 +321,8 @@ class ControllerNode:
             response = EnvelopeResponse(ErrorCode.NOT_CONTROLLER)
         elif type(request) in _NOT_CONTROLLER_ANSWERS:
             response = _NOT_CONTROLLER_ANSWERS[type(request)]
+        elif type(request) not in self._handlers:
+            response = None
         else:
             response = refusal(request, ErrorCode.NOT_CONTROLLER)
         self._outbox.append(Reply(call.connection_id, call.correlation_id, response))

@@ -165,8 +165,8 @@ class LifeCycle:
         if self._drives_raft:
             raft.take_role_changes()
         image = self._ctx.image
-        if raft.high_watermark <= image.next_offset:
-            return
+        if raft.high_watermark <= image.next_offset or self.state == SHUTTING_DOWN:
+            return  # Components that have stopped must not be started again by what the others do now.
         delta = ImageDelta()
         for batch in raft.read_committed(image.next_offset):
             image.replay_batch(batch, delta)
