@@ -37,6 +37,28 @@ def test_nothing_native_is_mapped_with_the_whole_layer_loaded() -> None:
     assert printed.split() == ["False", "False", "False"]
 
 
+def test_nothing_native_is_mapped_while_clients_work() -> None:
+    """Clients made inside install(), by the real package's name, produce and consume without librdkafka in the process."""
+    printed = run(
+        """
+        import kafkasim
+        with kafkasim.Cluster(brokers=1, seed=1) as cluster, cluster.install():
+            from confluent_kafka import Consumer, Producer
+            from confluent_kafka.admin import AdminClient, NewTopic
+            AdminClient({"bootstrap.servers": "b"}).create_topics([NewTopic("t", 1, 1)])["t"].result()
+            with Producer({"bootstrap.servers": "b"}) as producer:
+                producer.produce("t", b"value")
+            consumer = Consumer({"bootstrap.servers": "b", "group.id": "g", "auto.offset.reset": "earliest"})
+            consumer.subscribe(["t"])
+            print(consumer.poll(10).value())
+            consumer.close()
+        maps = open("/proc/self/maps").read()
+        print("rdkafka" in maps, "cimpl" in maps)
+        """
+    )
+    assert printed.splitlines() == ["b'value'", "False False"]
+
+
 def test_layer_classes_stand_on_ours() -> None:
     """The layer's clients, exceptions and enumerations use the simulated classes and their constants."""
     import kafkasim.confluent_kafka as client
