@@ -46,7 +46,13 @@ def _connect_local(options: dict[str, Any]) -> RealCluster:
     seed = options.pop("seed", 0)
     _refuse_unknown("local", options, ("brokers", "racks", "config"))
     local = LocalKafka(**options).start()
-    return real_cluster(local.bootstrap_servers, local=local, owns_local=True, seed=seed)
+    cluster = real_cluster(local.bootstrap_servers, local=local, owns_local=True, seed=seed)
+    try:
+        cluster.wait_for_coordinators()
+    except BaseException:
+        cluster.close()
+        raise
+    return cluster
 
 
 def _connect_running(url: str, address: str, options: dict[str, Any]) -> RealCluster:
@@ -54,9 +60,7 @@ def _connect_running(url: str, address: str, options: dict[str, Any]) -> RealClu
         raise ValueError(f"{url!r} names no host: expected kafka://host:9092")
     seed = options.pop("seed", 0)
     _refuse_unknown("kafka", options, ("config",))
-    return _import_real_cluster()(
-        address, seed=seed, client_options=options.get("config"), remove_topics=True
-    )
+    return _import_real_cluster()(address, seed=seed, client_options=options.get("config"), remove_topics=True)
 
 
 def _connect_docker(options: dict[str, Any]) -> RealCluster:

@@ -76,7 +76,8 @@ def test_names_that_would_collide_in_metrics(kit):
     [
         (0, 1, "INVALID_PARTITIONS", "Number of partitions was set to an invalid non-positive value."),
         (1, 0, "INVALID_REPLICATION_FACTOR", "Replication factor must be larger than 0, or -1 to use the default value."),
-        (1, 30, "INVALID_REPLICATION_FACTOR", "Unable to replicate the partition 30 time(s): The target replication factor of 30 cannot be reached because only"),
+        (1, 30, "INVALID_REPLICATION_FACTOR",
+         "Unable to replicate the partition 30 time(s): The target replication factor of 30 cannot be reached"),
     ],
     ids=["no-partitions", "no-replicas", "too-many-replicas"],
 )  # fmt: skip
@@ -88,7 +89,7 @@ def test_impossible_numbers_are_refused(kit, partitions, replicas, code, text):
 
 def test_a_number_that_makes_no_sense_is_refused_by_the_client(kit):
     """-2 partitions never leave the client: ValueError."""
-    with pytest.raises(ValueError, match="num_partitions out of expected range 1..100000 or -1 for broker default"):
+    with pytest.raises(ValueError, match="num_partitions out of expected range"):
         _create(kit, kit.name("never"), -2)
 
 
@@ -111,11 +112,18 @@ def test_defaults_are_the_brokers(kit):
         ({"cleanup.policy": "x"}, "Invalid value x for configuration cleanup.policy: String must be one of: compact, delete"),
         ({"min.insync.replicas": "0"}, "Invalid value 0 for configuration min.insync.replicas: Value must be at least 1"),
         ({"segment.bytes": "1"}, "Invalid value 1 for configuration segment.bytes: Value must be at least 1048576"),
-        ({"compression.type": "rar"}, "Invalid value rar for configuration compression.type: String must be one of: uncompressed, zstd, lz4, snappy, gzip, producer"),
-        ({"message.timestamp.type": "Now"}, "Invalid value Now for configuration message.timestamp.type: String must be one of: CreateTime, LogAppendTime"),
+        (
+            {"compression.type": "rar"},
+            ("Invalid value rar for configuration compression.type: "
+            "String must be one of: uncompressed, zstd, lz4, snappy, gzip, producer"),
+        ),
+        (
+            {"message.timestamp.type": "Now"},
+            "Invalid value Now for configuration message.timestamp.type: String must be one of: CreateTime, LogAppendTime",
+        ),
         ({"preallocate": "maybe"}, "Invalid value maybe for configuration preallocate: Expected value to be either true or false"),
     ],
-    ids=lambda value: next(iter(value.items())).__str__() if isinstance(value, dict) else "",
+    ids=lambda value: "=".join(*value.items()) if isinstance(value, dict) else "",
 )  # fmt: skip
 def test_impossible_topic_configs_are_refused(kit, config, text):
     """INVALID_CONFIG with the name, the value and the rule."""

@@ -193,7 +193,7 @@ def test_an_invalid_value_is_neither_retriable_nor_fatal(kit):
 
 def test_a_consumer_needs_a_group(kit):
     """Without group.id: a ValueError, not a KafkaException."""
-    with pytest.raises(ValueError, match="Failed to create consumer: group.id must be set"):
+    with pytest.raises(ValueError, match=r"Failed to create consumer: group\.id must be set"):
         kit.ck.Consumer({"bootstrap.servers": "127.0.0.1:1"})
 
 

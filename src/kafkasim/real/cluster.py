@@ -32,6 +32,7 @@ from confluent_kafka.cimpl import NewTopic
 
 from kafkasim.errors import Unsupported
 from kafkasim.real import wire
+from kafkasim.real.faults import BrokerGroup, UnsupportedNetwork
 from kafkasim.real.local_kafka import LocalBroker, LocalKafka
 from kafkasim.real.tasks import ProcessTask, Task, ThreadTask
 from kafkasim.real.values import (
@@ -68,63 +69,6 @@ def client_config(config: Mapping[str, Any]) -> dict[str, Any]:
         name if "." in name or name in _UNDERSCORE_KEYS else name.replace("_", "."): value
         for name, value in config.items()
     }
-
-
-class BrokerGroup:
-    """Several brokers harmed together: one broker of the handle, or all of a rack."""
-
-    def __init__(self, brokers: Sequence[LocalBroker]) -> None:
-        self._brokers = list(brokers)
-
-    @property
-    def state(self) -> str:
-        """The brokers' state, joined by a comma where it is not the same."""
-        return ",".join(sorted({broker.state for broker in self._brokers}))
-
-    def crash(self) -> None:
-        """SIGKILL."""
-        for broker in self._brokers:
-            broker.crash()
-
-    def power_loss(self) -> None:
-        """Raises Unsupported."""
-        for broker in self._brokers:
-            broker.power_loss()
-
-    def shutdown(self) -> None:
-        """SIGTERM: controlled shutdown; returns before it is over."""
-        for broker in self._brokers:
-            broker.shutdown()
-
-    def start(self) -> None:
-        """Start what does not run; returns before it has joined."""
-        for broker in self._brokers:
-            if broker.state == "stopping":
-                broker.wait_until_gone()
-            broker.start()
-
-    def pause(self) -> None:
-        """SIGSTOP."""
-        for broker in self._brokers:
-            broker.pause()
-
-    def resume(self) -> None:
-        """SIGCONT."""
-        for broker in self._brokers:
-            broker.resume()
-
-
-class UnsupportedNetwork:
-    """The handle's `network` on a real cluster: every fault raises Unsupported."""
-
-    def __getattr__(self, fault: str) -> Callable[..., NoReturn]:
-        if fault.startswith("__"):
-            raise AttributeError(fault)
-
-        def refuse(*_: object, **__: object) -> NoReturn:
-            raise Unsupported(f"network.{fault}: network faults exist on the simulator only")
-
-        return refuse
 
 
 class RealCluster:
@@ -293,6 +237,18 @@ class RealCluster:
         finally:
             reader.close()
 
+    def wait_for_coordinators(self, timeout: float = 60.0) -> None:
+        """Wait until groups have their internal topic; a new cluster makes it at the first request for one.
+
+        A hundred names reach nearly every one of its fifty partitions.
+        """
+
+        def answer() -> bool:
+            asked = self._admin().describe_consumer_groups([f"kafkasim-probe-{n}" for n in range(100)])
+            return all(future.exception(timeout) is None for future in asked.values())
+
+        self.run_until(answer, timeout)
+
     # --- groups ---------------------------------------------------------------------------------
 
     def describe_group(self, group_id: str) -> GroupDescription:
@@ -333,8 +289,7 @@ class RealCluster:
 
     def producer(self, config: Mapping[str, Any] | None = None, /, **keywords: Any) -> Producer:
         """A producer on this cluster; keywords as in `client_config`."""
-        producer = Producer({**self._base_config(), **dict(config or {}), **client_config(keywords)})
-        return producer
+        return Producer({**self._base_config(), **dict(config or {}), **client_config(keywords)})
 
     def consumer(
         self,

@@ -186,6 +186,8 @@ class LocalKafka:
             raise Unsupported("local brokers need a POSIX system")
         if brokers < 1:
             raise ValueError(f"brokers must be at least 1, not {brokers}")
+        if racks is not None and len(racks) != brokers:
+            raise ValueError(f"racks names {len(racks)} racks for {brokers} brokers: expected one for each")
         jars = libs or find_kafka_libs()
         self.java_command = [
             find_java(),
@@ -209,7 +211,7 @@ class LocalKafka:
                 self,
                 node_id,
                 ports[node_id - 1],
-                self.racks[(node_id - 1) % len(self.racks)] if self.racks else None,
+                self.racks[node_id - 1] if self.racks else None,
             )
             for node_id in range(1, brokers + 1)
         }
@@ -250,7 +252,7 @@ class LocalKafka:
     def has_joined(self, node_id: int) -> bool:
         """Whether the broker answers, and the one that has run longest of the others lists it as unfenced."""
         broker = self.brokers[node_id]
-        asked = [broker] + [other for other in self.answering() if other is not broker][:1]
+        asked = [broker, *[other for other in self.answering() if other is not broker][:1]]
         return all(node_id in self._listed_by(each) for each in asked)
 
     def answering(self) -> list[LocalBroker]:

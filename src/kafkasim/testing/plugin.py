@@ -39,15 +39,9 @@ _SEED = pytest.StashKey[int]()
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the plugin's flags."""
     group = parser.getgroup("kafkasim", "simulated and real Kafka")
-    group.addoption(
-        "--kafkasim-seed", type=int, metavar="N", help="run simulated clusters under seed N"
-    )
-    group.addoption(
-        "--kafkasim-seeds", type=int, metavar="N", help="run each cluster test under N seeds"
-    )
-    group.addoption(
-        "--kafkasim-replay", metavar="FILE", help="read seed and cluster config from a JSON file"
-    )
+    group.addoption("--kafkasim-seed", type=int, metavar="N", help="run simulated clusters under seed N")
+    group.addoption("--kafkasim-seeds", type=int, metavar="N", help="run each cluster test under N seeds")
+    group.addoption("--kafkasim-replay", metavar="FILE", help="read seed and cluster config from a JSON file")
     group.addoption(
         "--kafkasim-real",
         metavar="BOOTSTRAP|local",
@@ -70,9 +64,7 @@ def pytest_configure(config: pytest.Config) -> None:
     real = config.getoption("--kafkasim-real")
     for flag in ("--kafkasim-seeds", "--kafkasim-replay", "--kafkasim-check-determinism"):
         if real and config.getoption(flag):
-            raise pytest.UsageError(
-                f"{flag} needs the simulator: it cannot go with --kafkasim-real"
-            )
+            raise pytest.UsageError(f"{flag} needs the simulator: it cannot go with --kafkasim-real")
     count = config.getoption("--kafkasim-seeds")
     if count is not None and count < 1:
         raise pytest.UsageError(f"--kafkasim-seeds must be at least 1, not {count}")
@@ -90,9 +82,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     count = metafunc.config.getoption("--kafkasim-seeds")
     if count and "kafkasim_seed" in metafunc.fixturenames:
         seeds = range(_session(metafunc.config).seed, _session(metafunc.config).seed + count)
-        metafunc.parametrize(
-            "kafkasim_seed", seeds, ids=[f"{_SEED_ID}-{seed}" for seed in seeds], indirect=True
-        )
+        metafunc.parametrize("kafkasim_seed", seeds, ids=[f"{_SEED_ID}-{seed}" for seed in seeds], indirect=True)
 
 
 @dataclass(frozen=True)
@@ -112,9 +102,7 @@ class ClusterSpec:
         options.update(overrides)
         unknown = [name for name in options if name not in _MARKER_OPTIONS]
         if unknown:
-            raise pytest.UsageError(
-                f"@pytest.mark.kafka does not know {unknown}; it knows {list(_MARKER_OPTIONS)}"
-            )
+            raise pytest.UsageError(f"@pytest.mark.kafka does not know {unknown}; it knows {list(_MARKER_OPTIONS)}")
         return cls(json.dumps({"brokers": 3, **options}, sort_keys=True))
 
     @property
@@ -160,9 +148,7 @@ class _Session:
 
     def mend(self) -> None:
         """Bring back what a test crashed, paused or shut down."""
-        if self._local is not None and any(
-            broker.state != "running" for broker in self._local[1].brokers.values()
-        ):
+        if self._local is not None and any(broker.state != "running" for broker in self._local[1].brokers.values()):
             self._local[1].restore()
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
@@ -197,6 +183,8 @@ class _Session:
             self._local = None
         if self._local is None:
             self._local = (spec, LocalKafka(**spec.arguments).start())
+            with RealCluster(self._local[1].bootstrap_servers, local=self._local[1]) as probe:
+                probe.wait_for_coordinators()
         local = self._local[1]
         return RealCluster(local.bootstrap_servers, local=local, seed=seed)
 
@@ -299,11 +287,7 @@ def _replay_line(item: pytest.Item) -> str:
 
 
 def _quoted(node_id: str) -> str:
-    return (
-        node_id
-        if re.fullmatch(r"[\w./:-]+", node_id)
-        else "'" + node_id.replace("'", r"'\''") + "'"
-    )
+    return node_id if re.fullmatch(r"[\w./:-]+", node_id) else "'" + node_id.replace("'", r"'\''") + "'"
 
 
 def _read_replay(file: Path) -> dict[str, Any]:
