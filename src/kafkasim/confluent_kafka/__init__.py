@@ -10,7 +10,7 @@ Rule 1:   importing this module loads neither the layer nor a cluster.
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kafkasim.confluent_kafka import layer as _layer
 from kafkasim.confluent_kafka.cimpl import (
@@ -137,19 +137,18 @@ def _resolve_plugins(plugins: str) -> str:
     return plugins
 
 
-if not TYPE_CHECKING:
+def __getattr__(name: str) -> Any:
+    module = _LAYER_NAMES.get(name)
+    if module is not None:
+        value = getattr(_layer.layer_module(module), name)
+        globals()[name] = value
+        return value
+    if name in _LAYER_MODULES:
+        return _layer.layer_module(name)
+    if name == "cimpl":
+        return importlib.import_module(f"{__name__}.cimpl")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
-    def __getattr__(name: str) -> Any:
-        module = _LAYER_NAMES.get(name)
-        if module is not None:
-            value = getattr(_layer.layer_module(module), name)
-            globals()[name] = value
-            return value
-        if name in _LAYER_MODULES:
-            return _layer.layer_module(name)
-        if name == "cimpl":
-            return importlib.import_module(f"{__name__}.cimpl")
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
-    def __dir__() -> list[str]:
-        return sorted({*globals(), *_LAYER_NAMES, *_LAYER_MODULES})
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAYER_NAMES, *_LAYER_MODULES})
