@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from kafkasim.confluent_kafka._arguments import c_arguments, timeout_ms
 from kafkasim.confluent_kafka._config import ClientSettings, settings_from, warn_of_unmodelled
-from kafkasim.confluent_kafka._shell import ClientShell, open_shell
+from kafkasim.confluent_kafka._shell import open_shell
 from kafkasim.confluent_kafka.errors import KafkaError, error_text, throw
 from kafkasim.core.client.operation import ClientEvent
 from kafkasim.core.model.client_config import ClientConfig, ConfigError
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from kafkasim.core.client.operation import Operation
+    from kafkasim.sim.drive import ClientShell
 
 HANDLE_CLOSED = "Handle has been closed"
 _NO_CONSUMER_PROTOCOL = "kafkasim does not simulate group.protocol=consumer yet, see docs/fidelity.md"

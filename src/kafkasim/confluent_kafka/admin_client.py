@@ -31,8 +31,8 @@ from kafkasim.core.model.errors import ErrorCode
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from kafkasim.confluent_kafka._shell import ClientShell
     from kafkasim.core.client.operation import Operation
+    from kafkasim.sim.drive import ClientShell
 
 Self = TypeVar("Self", bound="_AdminClientImpl")
 

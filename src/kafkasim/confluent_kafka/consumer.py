@@ -27,8 +27,8 @@ from kafkasim.core.model.ids import TopicPartition as Partition
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from kafkasim.confluent_kafka._shell import ClientShell
     from kafkasim.core.client.items import AppItem
+    from kafkasim.sim.drive import ClientShell
 
     RebalanceCallback = Callable[["Consumer", list[TopicPartition]], Any]
 
