@@ -25,7 +25,8 @@ from kafkasim.errors import ConfigurationError
 from kafkasim.lab.design import GroupDesign, Processing
 from kafkasim.lab.measure import GroupMeasure
 from kafkasim.sim.drive import ClientShell
-from kafkasim.sim.tasks import Host, Task
+from kafkasim.sim.hosts import Host
+from kafkasim.sim.tasks import Task
 
 _OFFSET_INVALID = -1001
 _DEAD_LETTER_HEADER = "dead-letter-group"

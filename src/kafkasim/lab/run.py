@@ -25,7 +25,7 @@ from kafkasim.lab.members import Group, Member
 from kafkasim.lab.result import FaultResult, GroupResult, PartitionResult, Result, WorkloadResult
 from kafkasim.lab.verdict import HARMFUL, LogAtEnd, back_us, judge, losses, processing_text, recovery_us
 from kafkasim.lab.workload import Workload, surge_factor
-from kafkasim.sim.network import Link
+from kafkasim.sim.links import Link
 
 _STEP_US = 1_000_000
 _SETTLE_US = 60_000_000
@@ -49,9 +49,13 @@ def run_design(
     seed: int | None = None,
     duration_us: int | None = None,
     on_progress: Callable[[Progress], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
 ) -> Result:
-    """Run ``design`` (or a shorter or longer part of it) and judge it. KeyboardInterrupt ends it early: ``complete`` is False."""
-    run = _Run(design, design.cluster.seed if seed is None else seed, duration_us, on_progress)
+    """Run ``design`` (or a shorter or longer part of it) and judge it.
+
+    ``should_stop`` is asked every virtual second: when it says so, what is known by then is judged, and ``complete`` is False.
+    """
+    run = _Run(design, design.cluster.seed if seed is None else seed, duration_us, on_progress, should_stop)
     # Records by the hundred thousand are no garbage: looking for cycles among them all the time costs a third of the run.
     thresholds = gc.get_threshold()
     gc.set_threshold(_GC_THRESHOLD, 50, 1000)
@@ -68,11 +72,13 @@ class _Run:
         seed: int,
         duration_us: int | None,
         on_progress: Callable[[Progress], None] | None,
+        should_stop: Callable[[], bool] | None,
     ) -> None:
         self._design = design
         self._seed = seed
         self._duration_us = duration_us or design.cluster.duration_us
         self._on_progress = on_progress
+        self._should_stop = should_stop or (lambda: False)
         self._began = monotonic()
         self._start_us = 0
         self._complete = False
@@ -86,13 +92,8 @@ class _Run:
         ) as cluster:
             self._cluster = cluster
             cluster.scheduler.watchdog_seconds = 0  # Members are ours; a slow machine is no fault of theirs.
-            try:
-                self._prepare()
-                self._go()
-                self._complete = True
-            except KeyboardInterrupt:
-                if self._start_us == 0:
-                    raise
+            self._prepare()
+            self._complete = self._go()
             return self._result()
 
     # --- Running -----------------------------------------------------------------------------------------------------
@@ -132,7 +133,8 @@ class _Run:
         reads = self._reads[group.name]
         return sum(topic.partitions for topic in self._design.topics if topic.name in reads)
 
-    def _go(self) -> None:
+    def _go(self) -> bool:
+        """Let the workload and the drain pass; False if that was ended early."""
         cluster = self._cluster
         self._start_us = cluster.now_us
         self._sampler.begin()
@@ -143,11 +145,12 @@ class _Run:
                 self._faults.append(fault)
                 cluster.kernel.call_at(self._start_us + fault.at_us, self._inflict, fault)
         end_us = self._start_us + self._duration_us
-        while cluster.now_us < end_us:
+        while cluster.now_us < end_us and not self._should_stop():
             self._step(end_us)
         end_us += self._design.cluster.drain_us
-        while cluster.now_us < end_us and not self._is_drained():
+        while cluster.now_us < end_us and not self._should_stop() and not self._is_drained():
             self._step(end_us)
+        return not self._should_stop()
 
     def _step(self, end_us: int) -> None:
         cluster = self._cluster

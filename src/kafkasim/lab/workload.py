@@ -22,7 +22,7 @@ from kafkasim.core.model.records import Headers
 from kafkasim.lab.design import WorkloadDesign
 from kafkasim.sim.clock import EPOCH_US
 from kafkasim.sim.drive import ClientShell
-from kafkasim.sim.tasks import Host
+from kafkasim.sim.hosts import Host
 
 POOL_SIZE = 64
 _SHORTEST_TICK_US = 5_000

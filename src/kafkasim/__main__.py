@@ -1,0 +1,5 @@
+"""``python -m kafkasim``: the command line."""
+
+from kafkasim.cli import main
+
+main()

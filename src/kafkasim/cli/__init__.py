@@ -1,0 +1,85 @@
+"""The command line: ``kafkasim run`` and ``kafkasim exec``.
+
+Rule 1:   exit status 0 only where everything promised was kept; 1 where a promise broke, 2 for a mistake in what was asked, 130 after Ctrl-C.
+Rule 2:   results go to stdout, progress and problems to stderr.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from kafkasim import __version__
+from kafkasim.errors import ConfigurationError
+
+USAGE_ERROR = 2
+
+app = typer.Typer(
+    name="kafkasim",
+    help="A deterministic, replicated Kafka inside one process: try out designs and programs in virtual time.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.callback(invoke_without_command=True)
+def _top(version: Annotated[bool, typer.Option("--version", help="Print the version and end.")] = False) -> None:
+    if version:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.command("run")
+def _run(
+    design: Annotated[str, typer.Argument(help="The design file (TOML).", metavar="DESIGN.toml")],
+    seed: Annotated[int | None, typer.Option(help="Another seed than the design's.")] = None,
+    duration: Annotated[
+        str | None, typer.Option("--for", help='Another duration than the design\'s: "90s", "10m".')
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    progress: Annotated[
+        bool | None, typer.Option(help="Show progress on stderr; by default on a terminal.")
+    ] = None,
+) -> None:
+    """Run a fan-out design and say whether it keeps what it promises."""
+    from kafkasim.cli.run import run_command
+
+    raise typer.Exit(run_command(design, seed, duration, as_json, progress))
+
+
+@app.command("exec", context_settings={"allow_interspersed_args": False})
+def _exec(
+    command: Annotated[list[str], typer.Argument(help="The program and its arguments.", metavar="-- SCRIPT.py ARGS...")],
+    cluster: Annotated[list[str], typer.Option(help="brokers=3 (default), controllers=N, racks=a/b/c.")] = [],  # noqa: B006
+    topic: Annotated[list[str], typer.Option(help="A topic to create first: name:partitions[:replicas].")] = [],  # noqa: B006
+    also: Annotated[
+        list[str], typer.Option(help='Another program to run beside it, with its arguments: "consumer.py --group a".')
+    ] = [],  # noqa: B006
+    duration: Annotated[str | None, typer.Option("--for", help='Stop the programs after so long: "60s".')] = None,
+    seed: Annotated[int, typer.Option(help="Decides everything that is left to chance.")] = 0,
+) -> None:
+    """Run an unmodified confluent-kafka program on a simulated cluster, in virtual time.
+
+    Every bootstrap.servers reaches the cluster. The command ends when the program does, with its exit status; programs beside it are
+    stopped then. All programs share one process, and so the modules that they import.
+    """
+    from kafkasim.cli.execute import exec_command
+
+    raise typer.Exit(exec_command(command, cluster, topic, also, duration, seed))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The entry point; ends with SystemExit."""
+    try:
+        app(args=None if arguments is None else list(arguments), prog_name="kafkasim")
+    except ConfigurationError as problem:
+        print(f"kafkasim: {problem}", file=sys.stderr)
+        raise SystemExit(USAGE_ERROR) from None
+
+
+if __name__ == "__main__":
+    main()

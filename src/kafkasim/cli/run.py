@@ -1,0 +1,106 @@
+"""``kafkasim run``: read a design, run it, show the result."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from time import monotonic
+from types import FrameType
+
+from kafkasim.cli.show import show_result
+from kafkasim.errors import ConfigurationError
+from kafkasim.lab.read_design import read_design
+from kafkasim.lab.reading import DURATIONS, duration_us
+from kafkasim.lab.run import Progress, run_design
+
+BROKEN = 1
+INTERRUPTED = 130
+_PROGRESS_EVERY_S = 0.2
+
+
+def run_command(path: str, seed: int | None, duration: str | None, as_json: bool, progress: bool | None) -> int:
+    """The exit status."""
+    try:
+        design = read_design(path)
+    except OSError as problem:
+        raise ConfigurationError(f"{path}: {problem.strerror}") from None
+    shows_progress = sys.stderr.isatty() if progress is None else progress
+    line = _ProgressLine() if shows_progress else None
+    with _interrupts() as interrupts:
+        result = run_design(
+            design,
+            seed=seed,
+            duration_us=parse_duration("--for", duration),
+            on_progress=None if line is None else line.show,
+            should_stop=lambda: bool(interrupts),
+        )
+    if line is not None:
+        line.clear()
+    if as_json:
+        print(json.dumps(result.as_json(), indent=2))
+    else:
+        show_result(result)
+    if not result.complete:
+        return INTERRUPTED
+    return 0 if result.ok else BROKEN
+
+
+def parse_duration(option: str, text: str | None) -> int | None:
+    """Microseconds of an option's value: seconds, or with a unit."""
+    if text is None:
+        return None
+    try:
+        value = duration_us(float(text) if text.replace(".", "", 1).isdigit() else text)
+    except ValueError:
+        raise ConfigurationError(f"{option} {text}: expected {DURATIONS}") from None
+    if value == 0:
+        raise ConfigurationError(f"{option} {text}: expected more than 0")
+    return value
+
+
+@contextmanager
+def _interrupts() -> Iterator[list[int]]:
+    """Ctrl-C is noted, so that the run ends between two events; a second one ends the process as usual."""
+    noted: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if noted:
+            raise KeyboardInterrupt
+        noted.append(number)
+
+    try:
+        before = signal.signal(signal.SIGINT, note)
+    except ValueError:  # Not in the main thread: nobody sends us signals.
+        yield noted
+        return
+    try:
+        yield noted
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+class _ProgressLine:
+    """One line on stderr, written over itself."""
+
+    def __init__(self) -> None:
+        self._last = 0.0
+
+    def show(self, progress: Progress) -> None:
+        now = monotonic()
+        if now - self._last < _PROGRESS_EVERY_S:
+            return
+        self._last = now
+        rate = progress.virtual_s / progress.wall_s if progress.wall_s else 0.0
+        left = (progress.total_s - progress.virtual_s) / rate if rate else 0.0
+        sys.stderr.write(
+            f"\r{progress.virtual_s:.0f} of {progress.total_s:.0f} virtual seconds, {rate:.0f} times real time, "
+            f"about {left:.0f} s left, {progress.records:,} records, {progress.delivered:,} deliveries\x1b[K"
+        )
+        sys.stderr.flush()
+
+    def clear(self) -> None:
+        sys.stderr.write("\r\x1b[K")
+        sys.stderr.flush()
