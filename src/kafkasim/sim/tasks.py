@@ -177,6 +177,16 @@ class Task(Actor):
         self._pending = TaskStopped()
         self._interrupt()
 
+    def interrupt(self, exception: BaseException) -> None:
+        """Raise ``exception`` in the task where it blocks, as a signal's handler would: KeyboardInterrupt, say."""
+        if self.done:
+            return
+        if self._greenlet is None:
+            self._finish()  # It never began: there is nobody to tell.
+            return
+        self._pending = exception
+        self._interrupt()
+
     def pause(self) -> None:
         """Hold the task's wake-ups until it resumes."""
         self.paused = True
