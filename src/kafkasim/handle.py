@@ -185,11 +185,12 @@ class Cluster(SimulatedCluster):
         """What the log holds below the high watermark, partition by partition."""
         stored = []
         for number in range(len(self.describe_topic(topic))):
+            start = self.describe_topic(topic)[number].log_start_offset or 0
             for batch in self.log(TopicPartition(topic, number)):
                 if batch.is_control:
                     continue
                 columns = batch.columns
-                for index in range(len(columns)):
+                for index in range(batch.index_from(start), len(columns)):
                     headers = columns.headers[index] if columns.headers is not None else None
                     stored.append(
                         StoredRecord(

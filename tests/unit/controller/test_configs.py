@@ -69,7 +69,7 @@ REFUSALS = [
     (ConfigResource(BROKER_RESOURCE, "1"), "min.insync.replicas", "2", SET_OPERATION, "cannot be altered while ELR"),
     (CLUSTER, "min.insync.replicas", None, DELETE_OPERATION, "cannot be removed while ELR"),
     (TOPIC, "no.such.key", "1", SET_OPERATION, "Unknown topic config name: no.such.key"),
-    (TOPIC, "retention.ms", "1", APPEND_OPERATION, "Can't append to key retention.ms because its type is not LIST."),
+    (TOPIC, "retention.ms", "1", APPEND_OPERATION, "Can't APPEND to key retention.ms because its type is not LIST."),
     (TOPIC, "cleanup.policy", "keep", SET_OPERATION, "cleanup.policy"),
 ]
 

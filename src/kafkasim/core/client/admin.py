@@ -58,6 +58,8 @@ class AdminCall:
     phase: str
     attempts: int = 0
     is_sent: bool = False
+    #: When its coordinator was last looked up.
+    asked_us: int = -_LOOK_AGAIN_US
 
 
 class AdminEngine(ClientCore):
@@ -133,7 +135,10 @@ class AdminEngine(ClientCore):
         assert target[0] == "coordinator", target
         group_id = str(target[1])
         if group_id in self._coordinators:
-            return self._usable(self._coordinators[group_id], now_us)
+            node = self._usable(self._coordinators[group_id], now_us)
+            if node != NO_NODE or now_us - call.asked_us < _LOOK_AGAIN_US:
+                return node
+            # It has been down for a while: another broker may have taken over.
         self._find_coordinator(call, group_id, now_us)
         return NO_NODE
 
@@ -160,6 +165,7 @@ class AdminEngine(ClientCore):
         node = self.any_broker(now_us)
         if node is not None and self.is_up(node):
             call.is_sent = True
+            call.asked_us = now_us
             timeout_us = max(call.deadline_us - now_us, 1)
             self.send(node, FindCoordinatorRequest(group_id), on_found, now_us=now_us, timeout_us=timeout_us)
 

@@ -50,7 +50,8 @@ def incremental_alter_configs(
     image: ControllerImage, request: IncrementalAlterConfigsRequest
 ) -> tuple[Records, AlterConfigsResponse]:
     """Set, delete, append and subtract single keys; the others stay."""
-    return _alter(image, [(alteration.resource, alteration.changes) for alteration in request.resources])
+    records, response = _alter(image, [(alteration.resource, alteration.changes) for alteration in request.resources])
+    return ([] if request.validate_only else records), response
 
 
 def alter_configs(image: ControllerImage, request: AlterConfigsRequest) -> tuple[Records, AlterConfigsResponse]:
@@ -62,7 +63,8 @@ def alter_configs(image: ControllerImage, request: AlterConfigsRequest) -> tuple
         existing = image.configs.get(_resource_key(alteration.resource), {})
         dropped = [(name, DELETE_OPERATION, None) for name in existing if name not in kept]
         resources.append((alteration.resource, (*named, *dropped)))
-    return _alter(image, resources)
+    records, response = _alter(image, resources)
+    return ([] if request.validate_only else records), response
 
 
 def _alter(
@@ -147,7 +149,7 @@ def _changed_value(
     if operation == SET_OPERATION:
         return value
     spec = _known_keys(resource).get(name)
-    word = "append" if operation == APPEND_OPERATION else "subtract"
+    word = "APPEND" if operation == APPEND_OPERATION else "SUBTRACT"
     if spec is None or spec.kind != "list":
         raise ConfigError(ErrorCode.INVALID_CONFIG, f"Can't {word} to key {name} because its type is not LIST.")
     text = current if current is not None else spec.default or ""
@@ -188,7 +190,7 @@ def _validate(resource: ConfigResource, values: dict[str, str], changed: list[st
                 raise ConfigError(ErrorCode.INVALID_CONFIG, f"Unknown topic config name: {name}")
             continue
         if spec.read_only:
-            raise ConfigError(ErrorCode.INVALID_REQUEST, f"Cannot update these configs dynamically: Set({name})")
+            raise ConfigError(ErrorCode.INVALID_REQUEST, f"Cannot update these configs dynamically: [{name}]")
         try:
             spec.parse(values.get(name))
         except ValueError as problem:

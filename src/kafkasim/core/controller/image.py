@@ -35,6 +35,12 @@ from kafkasim.core.model.metadata import (
 )
 from kafkasim.core.model.server_config import BROKER_CONFIGS, TOPIC_CONFIGS, ConfigScalar
 
+#: Keys in milliseconds that may be given in minutes or hours instead; the finer one wins.
+_COARSER_KEYS = {
+    "log.retention.ms": (("log.retention.minutes", 60_000), ("log.retention.hours", 3_600_000)),
+    "log.roll.ms": (("log.roll.hours", 3_600_000),),
+}
+
 
 @attrs.define(slots=True, eq=False)
 class PartitionState:
@@ -177,7 +183,13 @@ class MetadataImage:
 
     def _broker_text(self, key: str) -> str | None:
         text = self.configs.get((BROKER_RESOURCE, ""), {}).get(key)
-        return self._static.get(key) if text is None else text
+        if text is None:
+            text = self._static.get(key)
+        if text is None:
+            for coarser, unit_ms in _COARSER_KEYS.get(key, ()):
+                if coarser in self._static:
+                    return str(int(self._static[coarser]) * unit_ms)
+        return text
 
     # --- replay ----------------------------------------------------------------------------------------------------
 

@@ -35,7 +35,6 @@ from kafkasim.core.model.metadata import MetadataRecord, PartitionRecord, Remove
 from kafkasim.core.model.names import topic_name_problem
 
 MAX_PARTITIONS_PER_REQUEST = 10_000
-UNKNOWN_TOPIC_TEXT = "This server does not host this topic-partition."
 _TOO_MANY_TEXT = "Excessively large number of partitions per request."
 _UUID_DIGITS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 
@@ -45,7 +44,7 @@ Records = list[MetadataRecord]
 class TopicError(Exception):
     """One topic's refusal; the text is Kafka's. Caught in this room and by ``partitions``."""
 
-    def __init__(self, error: ErrorCode, text: str | None) -> None:
+    def __init__(self, error: ErrorCode, text: str | None = None) -> None:
         super().__init__(text)
         self.error = error
         self.text = text
@@ -252,12 +251,12 @@ def delete_topics(image: ControllerImage, request: DeleteTopicsRequest) -> tuple
     results: dict[str, NamedResult] = {}
     for name in request.names:
         topic = image.topics.get(name)
-        if name in results:
-            continue
-        if not enabled:
+        if request.names.count(name) > 1:
+            results[name] = NamedResult(name, ErrorCode.INVALID_REQUEST, "Duplicate topic name.")
+        elif not enabled:
             results[name] = NamedResult(name, ErrorCode.TOPIC_DELETION_DISABLED, "Topic deletion is disabled.")
         elif topic is None:
-            results[name] = NamedResult(name, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, UNKNOWN_TOPIC_TEXT)
+            results[name] = NamedResult(name, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
         else:
             records.append(RemoveTopicRecord(topic.topic_id))
             results[name] = NamedResult(name, ErrorCode.NONE)
@@ -289,7 +288,7 @@ def create_partitions(
 def _added_partitions(image: ControllerImage, spec: NewPartitionsSpec, draw: Draw) -> Records:
     topic = image.topics.get(spec.name)
     if topic is None:
-        raise TopicError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, UNKNOWN_TOPIC_TEXT)
+        raise TopicError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
     added = _check_count(topic, spec)
     factor = len(topic.partitions[0].replicas)
     if spec.assignments is None:

@@ -18,7 +18,7 @@ LONG_MAX = 9_223_372_036_854_775_807
 
 @message
 class ServerConfigKey:
-    """``kind``: bool, int (also long), double, string, list; ``synonym``: the broker key that a topic key defaults to."""
+    """``kind``: bool, int, long, double, string, list; ``synonym``: the broker key that a topic key defaults to."""
 
     name: str
     kind: str
@@ -35,7 +35,7 @@ class ServerConfigKey:
             return None
         if self.kind == "bool":
             return self._parse_bool(text)
-        if self.kind == "int":
+        if self.kind in ("int", "long"):
             return self._parse_int(text)
         if self.kind == "list":
             items = tuple(item.strip() for item in text.split(",") if item.strip())
@@ -57,7 +57,7 @@ class ServerConfigKey:
         try:
             number = int(text.strip())
         except ValueError:
-            raise ValueError(f"Invalid value {text} for configuration {self.name}: Not a number of type INT") from None
+            raise ValueError(f"Invalid value {text} for configuration {self.name}: Not a number of type {self.kind.upper()}") from None
         if self.low is not None and number < self.low:
             raise ValueError(f"Invalid value {number} for configuration {self.name}: Value must be at least {self.low}")
         if self.high is not None and number > self.high:
@@ -87,19 +87,19 @@ TOPIC_CONFIGS: dict[str, ServerConfigKey] = _table(
     _K("compression.gzip.level", "int", "-1", synonym="compression.gzip.level"),
     _K("compression.lz4.level", "int", "9", 1, 17, synonym="compression.lz4.level"),
     _K("compression.zstd.level", "int", "3", -131072, 22, synonym="compression.zstd.level"),
-    _K("delete.retention.ms", "int", "86400000", 0, synonym="log.cleaner.delete.retention.ms"),
-    _K("file.delete.delay.ms", "int", "60000", 0, synonym="log.segment.delete.delay.ms"),
-    _K("flush.messages", "int", str(LONG_MAX), 1, synonym="log.flush.interval.messages"),
-    _K("flush.ms", "int", str(LONG_MAX), 0, synonym="log.flush.interval.ms"),
+    _K("delete.retention.ms", "long", "86400000", 0, synonym="log.cleaner.delete.retention.ms"),
+    _K("file.delete.delay.ms", "long", "60000", 0, synonym="log.segment.delete.delay.ms"),
+    _K("flush.messages", "long", str(LONG_MAX), 1, synonym="log.flush.interval.messages"),
+    _K("flush.ms", "long", str(LONG_MAX), 0, synonym="log.flush.interval.ms"),
     _K("follower.replication.throttled.replicas", "list", ""),
     _K("index.interval.bytes", "int", "4096", 0, synonym="log.index.interval.bytes"),
     _K("leader.replication.throttled.replicas", "list", ""),
-    _K("local.retention.bytes", "int", "-2", -2, synonym="log.local.retention.bytes"),
-    _K("local.retention.ms", "int", "-2", -2, synonym="log.local.retention.ms"),
-    _K("max.compaction.lag.ms", "int", str(LONG_MAX), 1, synonym="log.cleaner.max.compaction.lag.ms"),
+    _K("local.retention.bytes", "long", "-2", -2, synonym="log.local.retention.bytes"),
+    _K("local.retention.ms", "long", "-2", -2, synonym="log.local.retention.ms"),
+    _K("max.compaction.lag.ms", "long", str(LONG_MAX), 1, synonym="log.cleaner.max.compaction.lag.ms"),
     _K("max.message.bytes", "int", "1048588", 0, synonym="message.max.bytes"),
-    _K("message.timestamp.after.max.ms", "int", "3600000", 0, synonym="log.message.timestamp.after.max.ms"),
-    _K("message.timestamp.before.max.ms", "int", str(LONG_MAX), 0, synonym="log.message.timestamp.before.max.ms"),
+    _K("message.timestamp.after.max.ms", "long", "3600000", 0, synonym="log.message.timestamp.after.max.ms"),
+    _K("message.timestamp.before.max.ms", "long", str(LONG_MAX), 0, synonym="log.message.timestamp.before.max.ms"),
     _K(
         "message.timestamp.type",
         "string",
@@ -108,18 +108,18 @@ TOPIC_CONFIGS: dict[str, ServerConfigKey] = _table(
         synonym="log.message.timestamp.type",
     ),
     _K("min.cleanable.dirty.ratio", "double", "0.5", synonym="log.cleaner.min.cleanable.ratio"),
-    _K("min.compaction.lag.ms", "int", "0", 0, synonym="log.cleaner.min.compaction.lag.ms"),
+    _K("min.compaction.lag.ms", "long", "0", 0, synonym="log.cleaner.min.compaction.lag.ms"),
     _K("min.insync.replicas", "int", "1", 1, synonym="min.insync.replicas"),
     _K("preallocate", "bool", "false", synonym="log.preallocate"),
-    _K("remote.copy.disable", "bool", "false"),
-    _K("remote.delete.on.disable", "bool", "false"),
+    _K("remote.log.copy.disable", "bool", "false"),
+    _K("remote.log.delete.on.disable", "bool", "false"),
     _K("remote.storage.enable", "bool", "false"),
-    _K("retention.bytes", "int", "-1", synonym="log.retention.bytes"),
-    _K("retention.ms", "int", "604800000", -1, synonym="log.retention.ms"),
+    _K("retention.bytes", "long", "-1", synonym="log.retention.bytes"),
+    _K("retention.ms", "long", "604800000", -1, synonym="log.retention.ms"),
     _K("segment.bytes", "int", "1073741824", 1048576, synonym="log.segment.bytes"),
     _K("segment.index.bytes", "int", "10485760", 4, synonym="log.index.size.max.bytes"),
-    _K("segment.jitter.ms", "int", "0", 0, synonym="log.roll.jitter.ms"),
-    _K("segment.ms", "int", "604800000", 1, synonym="log.roll.ms"),
+    _K("segment.jitter.ms", "long", "0", 0, synonym="log.roll.jitter.ms"),
+    _K("segment.ms", "long", "604800000", 1, synonym="log.roll.ms"),
     _K("unclean.leader.election.enable", "bool", "false", synonym="unclean.leader.election.enable"),
 )
 
@@ -155,33 +155,37 @@ BROKER_CONFIGS: dict[str, ServerConfigKey] = _table(
     _K("group.min.session.timeout.ms", "int", "6000", read_only=True),
     _K("initial.broker.registration.timeout.ms", "int", "60000", read_only=True),
     _K("leader.imbalance.check.interval.seconds", "int", "300", 1, read_only=True),
-    _K("log.cleaner.backoff.ms", "int", "15000", 0),
-    _K("log.cleaner.delete.retention.ms", "int", "86400000", 0),
+    _K("log.cleaner.backoff.ms", "long", "15000", 0),
+    _K("log.cleaner.delete.retention.ms", "long", "86400000", 0),
     _K("log.cleaner.enable", "bool", "true", read_only=True),
-    _K("log.cleaner.max.compaction.lag.ms", "int", str(LONG_MAX), 1),
+    _K("log.cleaner.max.compaction.lag.ms", "long", str(LONG_MAX), 1),
     _K("log.cleaner.min.cleanable.ratio", "double", "0.5"),
-    _K("log.cleaner.min.compaction.lag.ms", "int", "0", 0),
+    _K("log.cleaner.min.compaction.lag.ms", "long", "0", 0),
     _K("log.cleanup.policy", "list", "delete", choices=("compact", "delete")),
-    _K("log.flush.interval.messages", "int", str(LONG_MAX), 1),
-    _K("log.flush.interval.ms", "int", None, 0),
+    _K("log.flush.interval.messages", "long", str(LONG_MAX), 1),
+    _K("log.flush.interval.ms", "long", None, 0),
     _K("log.index.interval.bytes", "int", "4096", 0),
     _K("log.index.size.max.bytes", "int", "10485760", 4),
-    _K("log.local.retention.bytes", "int", "-2", -2),
-    _K("log.local.retention.ms", "int", "-2", -2),
-    _K("log.message.timestamp.after.max.ms", "int", "3600000", 0),
-    _K("log.message.timestamp.before.max.ms", "int", str(LONG_MAX), 0),
+    _K("log.local.retention.bytes", "long", "-2", -2),
+    _K("log.local.retention.ms", "long", "-2", -2),
+    _K("log.message.timestamp.after.max.ms", "long", "3600000", 0),
+    _K("log.message.timestamp.before.max.ms", "long", str(LONG_MAX), 0),
     _K("log.message.timestamp.type", "string", "CreateTime", choices=("CreateTime", "LogAppendTime")),
     _K("log.preallocate", "bool", "false"),
-    _K("log.retention.bytes", "int", "-1"),
-    _K("log.retention.check.interval.ms", "int", "300000", 1, read_only=True),
-    _K("log.retention.ms", "int", "604800000", -1),
-    _K("log.roll.jitter.ms", "int", "0", 0),
-    _K("log.roll.ms", "int", "604800000", 1),
+    _K("log.retention.bytes", "long", "-1"),
+    _K("log.retention.check.interval.ms", "long", "300000", 1, read_only=True),
+    _K("log.retention.hours", "int", "168", read_only=True),
+    _K("log.retention.minutes", "int", None, read_only=True),
+    _K("log.retention.ms", "long", None, -1),
+    _K("log.roll.jitter.ms", "long", "0", 0),
+    _K("log.roll.hours", "int", "168", 1, read_only=True),
+    _K("log.roll.ms", "long", None, 1),
     _K("log.segment.bytes", "int", "1073741824", 1048576),
-    _K("log.segment.delete.delay.ms", "int", "60000", 0),
+    _K("log.segment.delete.delay.ms", "long", "60000", 0),
     _K("message.max.bytes", "int", "1048588", 0),
     _K("metadata.max.idle.interval.ms", "int", "500", 0, read_only=True),
     _K("min.insync.replicas", "int", "1", 1),
+    _K("node.id", "int", None, 0, read_only=True),
     _K("num.partitions", "int", "1", 1, read_only=True),
     _K("num.replica.fetchers", "int", "1"),
     _K("offset.metadata.max.bytes", "int", "4096", read_only=True),

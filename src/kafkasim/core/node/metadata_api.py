@@ -247,9 +247,8 @@ class MetadataApi:
         own = self._ctx.image.configs.get((TOPIC_RESOURCE, topic), {})
         values = []
         for key in TOPIC_CONFIGS.values():
-            synonyms = (
-                self._broker_synonyms(key.synonym, key) if key.synonym else [(key.name, key.default, DEFAULT_CONFIG)]
-            )
+            synonyms = self._broker_synonyms(key.synonym) if key.synonym else []
+            synonyms.append((key.synonym or key.name, key.default, DEFAULT_CONFIG))
             if key.name in own:
                 synonyms.insert(0, (key.name, own[key.name], DYNAMIC_TOPIC_CONFIG))
             values.append(_config_value(key, synonyms))
@@ -267,21 +266,23 @@ class MetadataApi:
                 )
                 for key in sorted(own)
             )
-        return tuple(_config_value(key, self._broker_synonyms(key.name, key)) for key in BROKER_CONFIGS.values())
-
-    def _broker_synonyms(self, name: str, key: ServerConfigKey) -> list[tuple[str, str | None, int]]:
-        """Every level that sets a broker key, the one in force first."""
-        image = self._ctx.image
-        levels = (
-            (image.configs.get((BROKER_RESOURCE, str(self._ctx.node_id)), {}), DYNAMIC_BROKER_CONFIG),
-            (image.configs.get((BROKER_RESOURCE, ""), {}), DYNAMIC_DEFAULT_BROKER_CONFIG),
-            (image.static_config(), STATIC_BROKER_CONFIG),
+        return tuple(
+            _config_value(key, [*self._broker_synonyms(key.name), (key.name, key.default, DEFAULT_CONFIG)])
+            for key in BROKER_CONFIGS.values()
         )
-        found: list[tuple[str, str | None, int]] = [
-            (name, level[name], source) for level, source in levels if name in level
-        ]
-        spec = BROKER_CONFIGS.get(name, key)
-        return [*found, (name, spec.default, DEFAULT_CONFIG)]
+
+    def _broker_synonyms(self, name: str) -> list[tuple[str, str | None, int]]:
+        """Every level that sets a broker key, the one in force first."""
+        ctx = self._ctx
+        own = {"node.id": str(ctx.node_id), "broker.id": str(ctx.node_id)}
+        if ctx.rack is not None:
+            own["broker.rack"] = ctx.rack
+        levels = (
+            (ctx.image.configs.get((BROKER_RESOURCE, str(ctx.node_id)), {}), DYNAMIC_BROKER_CONFIG),
+            (ctx.image.configs.get((BROKER_RESOURCE, ""), {}), DYNAMIC_DEFAULT_BROKER_CONFIG),
+            ({**own, **ctx.image.static_config()}, STATIC_BROKER_CONFIG),
+        )
+        return [(name, level[name], source) for level, source in levels if name in level]
 
     # --- producer ids ----------------------------------------------------------------------------------------------
 
