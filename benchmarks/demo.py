@@ -1,0 +1,57 @@
+"""The reference fan-out, as ``make demo`` runs it: wall time, virtual time, their ratio, and the machine's cores.
+
+python -m benchmarks.demo [DESIGN.toml] [--repeat 1]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks.measure import ROOT, fresh_environment, machine
+
+DESIGN = ROOT / "examples" / "call_analytics" / "design.toml"
+WALL_SECONDS_MAX = 10.0
+
+
+def run(design: Path, arguments: list[str]) -> tuple[float, int, dict[str, Any]]:
+    """Wall seconds of the whole command, interpreter and imports included; its exit status; what it printed for machines."""
+    command = [sys.executable, "-m", "kafkasim.cli", "run", str(design), "--json", *arguments]
+    started = time.perf_counter()
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, env=fresh_environment())
+    seconds = time.perf_counter() - started
+    try:
+        verdict = json.loads(done.stdout)
+    except ValueError:
+        raise SystemExit(f"{' '.join(command)} ended with {done.returncode}\n{done.stderr or done.stdout}") from None
+    return seconds, done.returncode, verdict
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("design", nargs="?", type=Path, default=DESIGN)
+    parser.add_argument("--repeat", type=int, default=1)
+    parser.add_argument("arguments", nargs="*", help="passed on to kafkasim run")
+    options, further = parser.parse_known_args()
+    seconds, statuses, verdict = [], set(), {}
+    for _ in range(options.repeat):
+        wall, status, verdict = run(options.design, [*options.arguments, *further])
+        seconds.append(wall)
+        statuses.add(status)
+    wall = statistics.median(seconds)
+    virtual = float(verdict["virtual_seconds"])
+    print(f"{options.design.name}, {machine()}, median of {options.repeat}; exit status {sorted(statuses)}")
+    print(
+        f"  virtual {virtual:9.1f} s\n  wall    {wall:9.2f} s (goal for ten virtual minutes: {WALL_SECONDS_MAX:.0f} s)"
+    )
+    print(f"  ratio   {virtual / wall:9.1f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,171 @@
+"""How time and memory grow: idle partitions, consumer groups, members of one group, each point in a fresh process.
+
+The exponent is the slope on logarithmic axes: 1 is linear. What a cluster costs anyway flattens the small points, so the slope of
+the last step stands beside that of all. Memory is what the process holds more than before the work; its exponent is that of the
+total. Virtual time is what the cluster's own timers need.
+
+    python -m benchmarks.scale [--large] [--only partitions|groups|members] [--profile]
+
+``--large`` adds 10^6 partitions, 10^3 groups and 10^3 members (minutes, and gigabytes for the partitions).
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+from benchmarks.measure import exponent, in_fresh_process, machine, resident_bytes
+
+IDLE_SECONDS = 10.0
+RECORDS = 1_000
+POINTS = {"partitions": (1_000, 10_000, 50_000), "groups": (1, 10, 100), "members": (10, 30, 100)}
+LARGE = {"partitions": (1_000_000,), "groups": (1_000,), "members": (1_000,)}
+TINY = {"partitions": (100, 300), "groups": (1, 4), "members": (2, 6)}
+_TOPIC = "call.completed"
+
+Figures = dict[str, float]
+
+
+def idle_partitions(count: int) -> Figures:
+    """Topics of up to 1,000 partitions, three replicas of each; then nothing happens for ten virtual seconds."""
+    import kafkasim
+
+    with kafkasim.Cluster(brokers=3, seed=1) as cluster:
+        gc.collect()
+        before = resident_bytes()
+        started = time.perf_counter()
+        for first in range(0, count, 1_000):  # Kafka refuses more than 10,000 metadata records in one request
+            cluster.create_topic(f"topic-{first}", partitions=min(1_000, count - first), replication_factor=3)
+        made = time.perf_counter()
+        events = cluster.kernel.events
+        cluster.run_for(IDLE_SECONDS)
+        idle = time.perf_counter() - made
+        return {
+            "create s": made - started,
+            "idle s": idle,
+            "idle events": cluster.kernel.events - events,
+            "bytes a replica": (resident_bytes() - before) / (3 * count),
+        }
+
+
+def groups(count: int) -> Figures:
+    """So many groups of one consumer each, on one topic of four partitions; each reads all of 1,000 records."""
+    import kafkasim
+
+    with kafkasim.Cluster(brokers=3, seed=1) as cluster:
+        cluster.create_topic(_TOPIC, partitions=4, replication_factor=3)
+        gc.collect()
+        before = resident_bytes()
+        started = time.perf_counter()
+        consumers = [
+            cluster.consumer(f"group-{index}", [_TOPIC], auto_offset_reset="earliest") for index in range(count)
+        ]
+        _join(consumers)
+        joined = time.perf_counter()
+        cluster.produce(_TOPIC, [b"x" * 200] * RECORDS)
+        for consumer in consumers:
+            got = 0
+            while got < RECORDS:
+                got += len(consumer.consume(RECORDS, 1.0))
+        read = time.perf_counter()
+        return {
+            "join s": joined - started,
+            "read s": read - joined,
+            "events": cluster.kernel.events,
+            "bytes a group": (resident_bytes() - before) / count,
+        }
+
+
+def members(count: int) -> Figures:
+    """One group with so many members and as many partitions joins at once, then heartbeats for ten virtual seconds."""
+    import kafkasim
+
+    with kafkasim.Cluster(brokers=3, seed=1) as cluster:
+        cluster.create_topic(_TOPIC, partitions=count, replication_factor=3)
+        gc.collect()
+        before = resident_bytes()
+        started = time.perf_counter()
+        consumers = [cluster.consumer("billing", [_TOPIC], auto_offset_reset="earliest") for _ in range(count)]
+        _join(consumers)
+        joined = time.perf_counter()
+        virtual = cluster.now
+        events = cluster.kernel.events
+        cluster.run_for(IDLE_SECONDS)
+        return {
+            "join s": joined - started,
+            "join virtual s": virtual,
+            "idle s": time.perf_counter() - joined,
+            "idle events": cluster.kernel.events - events,
+            "bytes a member": (resident_bytes() - before) / count,
+        }
+
+
+def _join(consumers: list[Any]) -> None:
+    waiting = list(consumers)
+    while waiting:
+        for consumer in waiting:
+            consumer.poll(0.01)
+        waiting = [consumer for consumer in waiting if not consumer.assignment()]
+
+
+WORK: dict[str, Callable[[int], Figures]] = {"partitions": idle_partitions, "groups": groups, "members": members}
+
+
+def grow(what: str, sizes: tuple[int, ...]) -> None:
+    rows = [(size, in_fresh_process("benchmarks.scale", "--only", what, "--point", size)) for size in sizes]
+    names = list(rows[0][1])
+    print(f"  {what:>12}  " + "  ".join(f"{name:>16}" for name in names))
+    for size, figures in rows:
+        print(f"  {size:12,}  " + "  ".join(f"{_text(figures[name]):>16}" for name in names))
+    for label, chosen in (("exponent", rows), ("last step", rows[-2:])):
+        exponents = [_growth(name, chosen) for name in names]
+        print(f"  {label:>12}  " + "  ".join(f"{value:16.2f}" for value in exponents))
+    print()
+
+
+def _growth(name: str, rows: list[tuple[int, Figures]]) -> float:
+    totals = [figures[name] * (size if name.startswith("bytes") else 1) for size, figures in rows]
+    return exponent([size for size, _ in rows], totals)
+
+
+def _text(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:,.3f}"
+
+
+def profile(what: str, size: int) -> None:
+    import cProfile
+    import pstats
+
+    profiler = cProfile.Profile()
+    profiler.runcall(WORK[what], size)
+    pstats.Stats(profiler).sort_stats("tottime").print_stats(25)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", choices=list(WORK))
+    parser.add_argument("--large", action="store_true")
+    parser.add_argument("--tiny", action="store_true", help="only prove that it works")
+    parser.add_argument("--profile", action="store_true", help="profile the middle point instead (with --only)")
+    parser.add_argument("--point", type=int, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.point is not None:
+        print(json.dumps(WORK[options.only](options.point)))
+        return
+    chosen = [options.only] if options.only else list(WORK)
+    points = TINY if options.tiny else POINTS
+    if options.profile:
+        for what in chosen:
+            profile(what, points[what][1])
+        return
+    print(f"growth, {machine()}; one fresh process a line")
+    for what in chosen:
+        grow(what, points[what] + (LARGE[what] if options.large else ()))
+
+
+if __name__ == "__main__":
+    main()
