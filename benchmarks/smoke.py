@@ -12,8 +12,10 @@ import time
 from benchmarks.demo import DESIGN
 from benchmarks.measure import ROOT, fresh_environment, left_out, real_client
 
-_NEEDS_CLIENT = (("benchmarks.fanout", "--records", "500", "--groups", "2", "--repeat", "1"),)
-_RUNS = (
+_NEEDS_CLIENT: tuple[tuple[str, ...], ...] = (
+    ("benchmarks.fanout", "--records", "500", "--groups", "2", "--repeat", "1"),
+)
+_RUNS: tuple[tuple[str, ...], ...] = (
     ("benchmarks.startup", "--repeat", "2", "--imports", "1"),
     ("benchmarks.scale", "--tiny"),
     ("benchmarks.kernel", "--events", "3000"),
@@ -48,7 +50,7 @@ def main() -> None:
         else:
             run(*arguments)
     if DESIGN.exists():
-        run("benchmarks.demo", "--duration", "10s")
+        run("benchmarks.demo", "--for", "10s")
     else:
         print(f"benchmarks.demo: left out, there is no {DESIGN.relative_to(ROOT)} yet")
 
