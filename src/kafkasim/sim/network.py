@@ -319,6 +319,7 @@ class Network(Links, Rules):
     def _send_request(self, connection: _Connection, correlation_id: int, request: Any, size_bytes: int) -> None:
         self.messages += 1
         self.bytes += size_bytes
+        self._mix(self._kernel.now_us, connection.id, correlation_id, size_bytes << 3 | 1)
         extra_us = 0
         if self._api_delays:
             extra_us = self._api_delays.get(getattr(request, "API_KEY", -1), 0)
@@ -333,6 +334,7 @@ class Network(Links, Rules):
     def _send_response(self, connection: _Connection, correlation_id: int, response: Any, size_bytes: int) -> None:
         self.messages += 1
         self.bytes += size_bytes
+        self._mix(self._kernel.now_us, connection.id, correlation_id, size_bytes << 3 | 2)
         stream = connection.back
         if self._cut and (stream.src, stream.dst) in self._cut:
             self._post(stream, self._lost, (stream,), size_bytes)
@@ -392,7 +394,6 @@ class Network(Links, Rules):
         connection.busy = True
         connection.correlation_id = correlation_id
         connection.request = request
-        self._mix(self._kernel.now_us, connection.id, correlation_id, 1)
         endpoint = self._nodes[connection.server].endpoint
         assert endpoint is not None, "a connection goes with its process"
         endpoint.on_request(connection.id, correlation_id, request)
@@ -425,7 +426,6 @@ class Network(Links, Rules):
             if not connection.broken and connection.server_open:
                 self._answer_client_gone(connection)
             return
-        self._mix(self._kernel.now_us, connection.id, correlation_id, 2)
         endpoint = self._nodes[connection.client].endpoint
         assert endpoint is not None, "a connection goes with its process"
         endpoint.on_response(connection.server, connection.channel, correlation_id, response)

@@ -86,7 +86,10 @@ class ProducerEngine(ClientCore):
         if key:
             size += len(key)
         if headers:
-            size += sum(len(name) + len(content or b"") + _HEADER_OVERHEAD_BYTES for name, content in headers)
+            for name, content in headers:
+                size += len(name) + _HEADER_OVERHEAD_BYTES
+                if content:
+                    size += len(content)
         if size > self._max_record_bytes:
             return ErrorCode.MESSAGE_TOO_LARGE
         if self.message_count >= self._max_messages or self._queued_bytes + size > self._max_queued_bytes:

@@ -140,22 +140,17 @@ class _Reader:
 
 
 def encode_offset_key(group_id: str, tp: TopicPartition) -> bytes:
-    writer = _Writer()
-    writer.int16(OFFSET_COMMIT_KEY)
-    writer.string(group_id)
-    writer.string(tp.topic)
-    writer.int32(tp.partition)
-    return bytes(writer.buffer)
+    group, topic = group_id.encode(), tp.topic.encode()
+    layout = f">hh{len(group)}sh{len(topic)}si"  # struct keeps compiled layouts: the commit of a group costs little
+    return struct.pack(layout, OFFSET_COMMIT_KEY, len(group), group, len(topic), topic, tp.partition)
 
 
 def encode_offset_value(committed: OffsetAndMetadata, commit_timestamp_ms: int) -> bytes:
-    writer = _Writer()
-    writer.int16(_VALUE_VERSION)
-    writer.int64(committed.offset)
-    writer.int32(committed.leader_epoch)
-    writer.string(committed.metadata)
-    writer.int64(commit_timestamp_ms)
-    return bytes(writer.buffer)
+    text = committed.metadata.encode()
+    layout = f">hqih{len(text)}sq"
+    return struct.pack(
+        layout, _VALUE_VERSION, committed.offset, committed.leader_epoch, len(text), text, commit_timestamp_ms
+    )
 
 
 def decode_offset_value(buffer: bytes) -> OffsetCommitValue:

@@ -53,7 +53,10 @@ class ProduceRequest:
 
     @property
     def size_bytes(self) -> int:
-        return 80 + sum(part.batch.size_bytes + 30 for part in self.partitions)
+        size = 80 + 30 * len(self.partitions)
+        for part in self.partitions:
+            size += part.batch.size_bytes
+        return size
 
 
 @message
@@ -157,7 +160,11 @@ class FetchResponse:
 
     @property
     def size_bytes(self) -> int:
-        return 60 + sum(40 + sum(batch.size_bytes for batch in part.batches) for part in self.partitions)
+        size = 60 + 40 * len(self.partitions)
+        for part in self.partitions:
+            for batch in part.batches:
+                size += batch.size_bytes
+        return size
 
 
 # --- Offsets of a log ----------------------------------------------------------------------------------------------

@@ -78,8 +78,18 @@ class BrokerNode:
                 earliest_us = deadline_us
         return earliest_us
 
-    def on_request(self, call: Call, now_us: int) -> None:
-        self._by_api_key[call.request.API_KEY].on_request(call, now_us)
+    def on_request(self, call: Call, now_us: int) -> int:
+        """Returns the earliest deadline of the components that a request of this kind can touch."""
+        component = self._by_api_key[call.request.API_KEY]
+        component.on_request(call, now_us)
+        # A coordinator appends to the data plane, an append that ends there reaches the coordinator, and each may look for
+        # the controller.
+        deadline_us = self.data_plane.deadline_us
+        groups_us = self.groups.deadline_us
+        if groups_us < deadline_us:
+            deadline_us = groups_us
+        search_us = self.life_cycle.search_us
+        return search_us if search_us < deadline_us else deadline_us
 
     def on_closed(self, connection_id: int, now_us: int) -> None:
         for component in self._components:

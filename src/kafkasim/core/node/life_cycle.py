@@ -113,7 +113,8 @@ class LifeCycle:
         self._give_up_us = NEVER_US
         self._got_shutdown_answer = False
         self._searching: list[_ControllerRequest] = []
-        self._search_us = NEVER_US
+        #: When a request looks for the controller again.
+        self.search_us = NEVER_US
         ctx.controller_sender = self.send_to_controller
 
     # --- the component ---------------------------------------------------------------------------------------------
@@ -124,7 +125,7 @@ class LifeCycle:
 
     @property
     def deadline_us(self) -> int:
-        own_us = min(self._next_us, self._search_us, self._give_up_us)
+        own_us = min(self._next_us, self.search_us, self._give_up_us)
         return min(own_us, self._raft.deadline_us) if self._drives_raft else own_us
 
     def start(self, now_us: int) -> None:
@@ -151,7 +152,7 @@ class LifeCycle:
         if self._drives_raft and self._raft.deadline_us <= now_us:
             self._raft.on_deadline(now_us)
         self.settle(now_us)
-        if self._search_us <= now_us:
+        if self.search_us <= now_us:
             self._search_again(now_us)
         if self._next_us <= now_us:
             self._next_us = NEVER_US
@@ -189,7 +190,7 @@ class LifeCycle:
 
     def _stop(self, now_us: int) -> None:
         self.state = SHUTTING_DOWN
-        self._next_us = self._search_us = self._give_up_us = NEVER_US
+        self._next_us = self.search_us = self._give_up_us = NEVER_US
         self._searching.clear()
         self._ctx.storage.stop_cleanly(self._ctx.broker_epoch)
         if self._on_stopped is not None:
@@ -203,7 +204,7 @@ class LifeCycle:
             self._stop(now_us)
         elif not self.registered:
             self.state = SHUTTING_DOWN
-            self._next_us = self._search_us = NEVER_US
+            self._next_us = self.search_us = NEVER_US
             self._searching.clear()
             self._ctx.outbox.append(Halt("initial.broker.registration.timeout.ms has passed without a registration"))
 
@@ -329,11 +330,11 @@ class LifeCycle:
             return
         wanted.retry_us = now_us + CONTROLLER_RETRY_US
         self._searching.append(wanted)
-        self._search_us = min(self._search_us, wanted.retry_us)
+        self.search_us = min(self.search_us, wanted.retry_us)
 
     def _search_again(self, now_us: int) -> None:
         due = [wanted for wanted in self._searching if wanted.retry_us <= now_us]
         self._searching = [wanted for wanted in self._searching if wanted.retry_us > now_us]
-        self._search_us = min((wanted.retry_us for wanted in self._searching), default=NEVER_US)
+        self.search_us = min((wanted.retry_us for wanted in self._searching), default=NEVER_US)
         for wanted in due:
             self._search(wanted, now_us)

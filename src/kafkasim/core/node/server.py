@@ -15,7 +15,7 @@ import attrs
 
 from kafkasim.core.client.requests import Requests
 from kafkasim.core.controller.image import MetadataImage
-from kafkasim.core.model.effects import NEVER_US, Effect, Halt
+from kafkasim.core.model.effects import NEVER_US, REPLICATION_CHANNEL, Effect, Halt
 from kafkasim.core.model.ids import Draw, NodeId
 from kafkasim.core.node.broker import BrokerNode
 from kafkasim.core.node.context import BrokerContext, Call
@@ -104,10 +104,11 @@ class ServerNode:
             )
             self.broker.life_cycle.start(now_us)
         self._give_up_us = NEVER_US
+        #: A lower bound: an input only lowers it by what it touched, ``_settle`` and ``on_deadline`` make it exact.
+        self.deadline_us = 0
         self._settle(now_us)
 
-    @property
-    def deadline_us(self) -> int:
+    def _earliest_deadline_us(self) -> int:
         earliest_us = min(self._requests.deadline_us, self._give_up_us)
         if self.controller is not None:
             earliest_us = min(earliest_us, self.controller.deadline_us)
@@ -121,7 +122,12 @@ class ServerNode:
         call = Call(connection_id, correlation_id, peer, request)
         broker = self.broker
         if broker is not None and type(request) not in _CLUSTER_REQUESTS:
-            broker.on_request(call, now_us)
+            deadline_us = broker.on_request(call, now_us)
+            requests_us = self._requests.deadline_us
+            if requests_us < deadline_us:
+                deadline_us = requests_us
+            if deadline_us < self.deadline_us:
+                self.deadline_us = deadline_us
         elif self.controller is not None:
             self.controller.on_request(call, now_us)
             self._settle(now_us)
@@ -132,7 +138,10 @@ class ServerNode:
 
     def on_response(self, peer: NodeId, channel: int, correlation_id: int, response: Any, now_us: int) -> None:
         self._requests.on_response(correlation_id, response, now_us)
-        self._settle(now_us)
+        if channel == REPLICATION_CHANNEL:  # It cannot have reached the quorum.
+            self.deadline_us = self._earliest_deadline_us()
+        else:
+            self._settle(now_us)
 
     def on_disconnect(self, peer: NodeId, channel: int, now_us: int) -> None:
         self._requests.on_disconnect(peer, channel, now_us)
@@ -153,9 +162,9 @@ class ServerNode:
                 self.controller.on_deadline(now_us)
         if self.broker is not None and self.broker.deadline_us <= now_us:
             self.broker.on_deadline(now_us)
-        self._settle(now_us)
         if self._give_up_us <= now_us:
             self._halt()
+        self._settle(now_us)
 
     def begin_shutdown(self, now_us: int) -> None:
         """SIGTERM. The broker half stops first, then the controller half hands over; ``Halt`` ends the process."""
@@ -182,6 +191,7 @@ class ServerNode:
                 self._halt()
         if self.broker is not None:
             self.broker.life_cycle.settle(now_us)
+        self.deadline_us = self._earliest_deadline_us()
 
     def _halt(self) -> None:
         self._give_up_us = NEVER_US
