@@ -9,6 +9,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 
+from kafkasim.check.identity import BY_COLUMNS, Identity
 from kafkasim.check.log_oracles import LogView
 from kafkasim.check.report import Report
 from kafkasim.core.model.history import Assigned, Delivered, HistoryEvent, Revoked, Sought
@@ -58,7 +59,12 @@ def _has_visible(bases: list[int], view: LogView, start: int, end: int) -> bool:
     return index < len(bases) and bases[index] < end
 
 
-def check_consistency(events: Iterable[HistoryEvent], logs: Mapping[TopicPartition, LogView], report: Report) -> None:
+def check_consistency(
+    events: Iterable[HistoryEvent],
+    logs: Mapping[TopicPartition, LogView],
+    report: Report,
+    identity: Identity = BY_COLUMNS,
+) -> None:
     """P6: two consumers, or a consumer and the log, hold different records at one offset. O(events)."""
     seen: dict[tuple[TopicPartition, int], object] = {}
     told: set[tuple[TopicPartition, int]] = set()
@@ -66,9 +72,10 @@ def check_consistency(events: Iterable[HistoryEvent], logs: Mapping[TopicPartiti
         if not isinstance(event, Delivered):
             continue
         key = (event.tp, event.batch.base_offset)
-        earlier = seen.setdefault(key, event.batch.columns)
+        found = identity.of(event.batch)
+        earlier = seen.setdefault(key, found)
         view = logs.get(event.tp)
-        if earlier is not event.batch.columns and key not in told and view is not None and not view.is_compacted:
+        if earlier != found and key not in told and view is not None and not view.is_compacted:
             told.add(key)
             text = f"{event.tp} offset {event.batch.base_offset} held different records at different times"
             if view.promises_acked:

@@ -1,6 +1,6 @@
 """What became of records that were acknowledged: still there, there once, lost with or without leave.
 
-Rule 1:   a record is its place in the columns that its producer sealed, so a batch is looked up, never compared.
+Rule 1:   a batch is looked up by its ``Identity``, never compared with every other.
 Rule 2:   a loss counts as a breach only where the settings promise the record: acks=all, and min.insync.replicas of two or more
           where there are several replicas. Elsewhere it is told as allowed.
 
@@ -13,11 +13,12 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import attrs
 
+from kafkasim.check.identity import BY_COLUMNS, Identity
 from kafkasim.check.report import Report
 from kafkasim.core.model.errors import ErrorCode
 from kafkasim.core.model.history import Acked, HistoryEvent
 from kafkasim.core.model.ids import TopicPartition
-from kafkasim.core.model.records import RecordBatch
+from kafkasim.core.model.records import LOG_APPEND_TIME, RecordBatch
 
 ACKS_ALL = -1
 
@@ -38,7 +39,12 @@ class LogView:
         return self.replication_factor > 1 and self.min_insync_replicas >= 2
 
 
-def check_acked(events: Iterable[HistoryEvent], logs: Mapping[TopicPartition, LogView], report: Report) -> None:
+def check_acked(
+    events: Iterable[HistoryEvent],
+    logs: Mapping[TopicPartition, LogView],
+    report: Report,
+    identity: Identity = BY_COLUMNS,
+) -> None:
     """P1 over every delivery report without an error. O(events + batches)."""
     at_offset = {
         tp: {batch.base_offset: batch for batch in view.batches} for tp, view in logs.items() if not view.is_compacted
@@ -53,7 +59,7 @@ def check_acked(events: Iterable[HistoryEvent], logs: Mapping[TopicPartition, Lo
         if event.base_offset + event.stop <= view.start_offset:
             continue
         found = at_offset[event.tp].get(event.base_offset)
-        if found is None or found.columns is not event.batch.columns:
+        if found is None or identity.of(found) != identity.of(event.batch):
             _tell_loss(event, view, report)
 
 
@@ -70,17 +76,71 @@ def _tell_loss(event: Acked, view: LogView, report: Report) -> None:
         report.add("acked-loss", text)
 
 
-def check_duplicates(events: Iterable[HistoryEvent], logs: Mapping[TopicPartition, LogView], report: Report) -> None:
-    """P3 over the logs; who produced a batch, and whether idempotence was on, is read from its producer id."""
+def check_duplicates(
+    events: Iterable[HistoryEvent],
+    logs: Mapping[TopicPartition, LogView],
+    report: Report,
+    identity: Identity = BY_COLUMNS,
+) -> None:
+    """P3 over the logs. O(batches), and O(events) where records have to be told apart by how often they were sent."""
+    if identity.is_unique:
+        _check_copies(logs, report, identity)
+    else:
+        _check_counts(events, logs, report, identity)
+
+
+def _check_copies(logs: Mapping[TopicPartition, LogView], report: Report, identity: Identity) -> None:
+    """One identity at two offsets; whether idempotence was on is read from the batch's producer id."""
     for tp, view in logs.items():
-        first_at: dict[int, RecordBatch] = {}
+        first_at: dict[object, RecordBatch] = {}
         for batch in view.batches:
             report.count("log batches")
-            earlier = first_at.setdefault(id(batch.columns), batch)
-            if earlier is batch:
+            earlier = first_at.setdefault(identity.of(batch), batch)
+            if earlier is not batch:
+                _tell_duplicate(tp, earlier, batch, report, is_idempotent=batch.producer_id >= 0)
+
+
+@attrs.define(slots=True)
+class _Sent:
+    times: int = 0
+    is_idempotent: bool = True
+
+
+def _check_counts(
+    events: Iterable[HistoryEvent], logs: Mapping[TopicPartition, LogView], report: Report, identity: Identity
+) -> None:
+    """More copies in the log than the history knows reports for; records that it knows nothing of are somebody else's."""
+    sent: dict[object, _Sent] = {}
+    for event in events:
+        if isinstance(event, Acked):
+            entry = sent.setdefault(_sent_key(event.tp, event.batch, identity), _Sent())
+            entry.times += 1
+            entry.is_idempotent &= event.idempotent
+    for tp, view in logs.items():
+        stored: dict[object, list[RecordBatch]] = {}
+        for batch in view.batches:
+            report.count("log batches")
+            key = _sent_key(tp, batch, identity)
+            known = sent.get(key)
+            if known is None:
                 continue
-            text = f"{tp}: the {len(batch.columns)} record(s) at offset {earlier.base_offset} are at {batch.base_offset} again"
-            if batch.producer_id >= 0:
-                report.add("log-duplicate", text)
-            else:
-                report.allow("log-duplicate", f"{text} (a retry without enable.idempotence)")
+            copies = stored.setdefault(key, [])
+            copies.append(batch)
+            if len(copies) > known.times:
+                _tell_duplicate(tp, copies[0], batch, report, is_idempotent=known.is_idempotent)
+
+
+def _sent_key(tp: TopicPartition, batch: RecordBatch, identity: Identity) -> object:
+    """A retry keeps the producer's timestamp, which tells apart most records that are otherwise equal."""
+    stamp = None if batch.timestamp_type == LOG_APPEND_TIME else batch.max_timestamp_ms
+    return tp, identity.of(batch), stamp
+
+
+def _tell_duplicate(
+    tp: TopicPartition, earlier: RecordBatch, batch: RecordBatch, report: Report, *, is_idempotent: bool
+) -> None:
+    text = f"{tp}: the {len(batch.columns)} record(s) at offset {earlier.base_offset} are at {batch.base_offset} again"
+    if is_idempotent:
+        report.add("log-duplicate", text)
+    else:
+        report.allow("log-duplicate", f"{text} (a retry without enable.idempotence)")

@@ -5,15 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from kafkasim.check.consumer_oracles import check_consistency, check_deliveries
+from kafkasim.check.identity import BY_COLUMNS, Identity
 from kafkasim.check.log_oracles import LogView, check_acked, check_duplicates
 from kafkasim.check.report import Report
 from kafkasim.core.model.history import HistoryEvent
 from kafkasim.core.model.ids import TopicPartition
 
 
-def check_history(events: Sequence[HistoryEvent], logs: Mapping[TopicPartition, LogView]) -> Report:
-    """Judge a finished run: its events, and each partition's log as it is now."""
+def check_history(
+    events: Sequence[HistoryEvent], logs: Mapping[TopicPartition, LogView], identity: Identity = BY_COLUMNS
+) -> Report:
+    """Judge a finished run: its events, and each partition's log as it is now. ``BY_CONTENT`` for histories of real clients."""
     report = Report()
-    for oracle in (check_acked, check_duplicates, check_deliveries, check_consistency):
-        oracle(events, logs, report)
+    check_acked(events, logs, report, identity)
+    check_duplicates(events, logs, report, identity)
+    check_deliveries(events, logs, report)
+    check_consistency(events, logs, report, identity)
     return report

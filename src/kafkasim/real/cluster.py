@@ -14,8 +14,8 @@ import contextlib
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NoReturn, Self, cast
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NoReturn, Self
 
 from confluent_kafka import (
     Consumer,
@@ -30,18 +30,19 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._listoffsets import OffsetSpec
 from confluent_kafka.cimpl import NewTopic
 
+from kafkasim.check.identity import BY_CONTENT
+from kafkasim.check.report import Report
+from kafkasim.check.run import check_history
+from kafkasim.core.model.history import Acked, Delivered
+from kafkasim.core.model.views import GroupDescription, MemberDescription, PartitionDescription, StoredRecord
 from kafkasim.errors import Unsupported
 from kafkasim.real import wire
 from kafkasim.real.faults import BrokerGroup, UnsupportedNetwork
+from kafkasim.real.history import RealHistory
 from kafkasim.real.local_kafka import LocalBroker, LocalKafka
+from kafkasim.real.logs import log_views, read_records
+from kafkasim.real.recording import RecordedClient
 from kafkasim.real.tasks import ProcessTask, Task, ThreadTask
-from kafkasim.real.values import (
-    CheckReport,
-    GroupDescription,
-    MemberDescription,
-    PartitionDescription,
-    StoredRecord,
-)
 
 _LATEST: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]
 _EARLIEST: OffsetSpec = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
@@ -100,7 +101,8 @@ class RealCluster:
         self._timers: list[threading.Timer] = []
         self._timer_errors: list[BaseException] = []
         self._topics: list[str] = []
-        self._acked: list[tuple[str, int, int]] = []
+        self._history = RealHistory(lambda: int(self.now * 1e6))
+        self._client = RecordedClient(self._history)
         self._shared_admin: AdminClient | None = None
         self._shared_producer: Producer | None = None
         self._addresses: dict[int, wire.Address] = {}
@@ -127,6 +129,7 @@ class RealCluster:
         for client in self._clients:
             with contextlib.suppress(KafkaException, RuntimeError):
                 client.close()
+        self._history.close()
         if self._remove_topics and self._topics:
             with contextlib.suppress(KafkaException):
                 self._admin().delete_topics(self._topics)
@@ -145,9 +148,13 @@ class RealCluster:
         return time.monotonic() - self._started
 
     @property
-    def history(self) -> NoReturn:
-        """Raises Unsupported: the client events of a real cluster are not recorded yet."""
-        raise Unsupported("history: client events are not recorded on a real cluster yet")
+    def history(self) -> RealHistory:
+        """What clients made through this handle, or from `recorded_client`, did and saw: the same events as on the simulator."""
+        return self._history.collect()
+
+    def recorded_client(self) -> RecordedClient:
+        """The installed confluent_kafka, with producers and consumers that write to `history`."""
+        return self._client
 
     def fingerprint(self) -> NoReturn:
         """Raises Unsupported: no run of a real cluster repeats."""
@@ -192,7 +199,7 @@ class RealCluster:
     ) -> list[tuple[int, int]]:
         """Write records with ``acks=all`` and wait for all of them; returns each one's partition and offset."""
         if self._shared_producer is None:
-            self._shared_producer = Producer({**self._base_config(), "acks": "all"})
+            self._shared_producer = self.producer({"acks": "all", "client.id": "kafkasim-produce"})
         producer = self._shared_producer
         outcomes: dict[int, tuple[KafkaError | None, Message]] = {}
         listed = list(values)
@@ -217,25 +224,11 @@ class RealCluster:
                 raise KafkaException(error)
             place = (int(message.partition() or 0), int(message.offset() or 0))
             written.append(place)
-            self._acked.append((topic, *place))
         return written
 
     def records(self, topic: str, timeout: float = 30.0) -> list[StoredRecord]:
         """What the log holds below the high watermark, partition by partition."""
-        reader = Consumer(
-            {
-                **self._base_config(),
-                "group.id": self.name("kafkasim-records"),
-                "enable.auto.commit": False,
-                "enable.partition.eof": True,
-                "auto.offset.reset": "earliest",
-                "isolation.level": "read_uncommitted",
-            }
-        )
-        try:
-            return sorted(self._read_to_end(reader, topic, timeout), key=lambda r: (r.partition, r.offset))
-        finally:
-            reader.close()
+        return read_records(self._base_config(), topic, timeout=timeout)
 
     def wait_for_coordinators(self, timeout: float = 60.0) -> None:
         """Wait until groups have their internal topic; a new cluster makes it at the first request for one.
@@ -289,7 +282,9 @@ class RealCluster:
 
     def producer(self, config: Mapping[str, Any] | None = None, /, **keywords: Any) -> Producer:
         """A producer on this cluster; keywords as in `client_config`."""
-        return Producer({**self._base_config(), **dict(config or {}), **client_config(keywords)})
+        merged = {**self._base_config(), **dict(config or {}), **client_config(keywords)}
+        producer: Producer = self._client.Producer(merged)
+        return producer
 
     def consumer(
         self,
@@ -306,7 +301,7 @@ class RealCluster:
             **dict(config or {}),
             **client_config(keywords),
         }
-        consumer = Consumer(merged)
+        consumer: Consumer = self._client.Consumer(merged)
         self._clients.append(consumer)
         if topics:
             consumer.subscribe(list(topics))
@@ -342,6 +337,8 @@ class RealCluster:
         process: bool = False,
     ) -> Task:
         """Run user code beside the test: in a thread, or in a process where it has to be killed or paused."""
+        if process:
+            self._history.before_fork()
         make = ProcessTask if process else ThreadTask
         task: Task = make(function, args, name or str(getattr(function, "__name__", "task")))
         self._tasks.append(task)
@@ -376,19 +373,20 @@ class RealCluster:
             time.sleep(0.02)
         self._raise_timer_error()
 
-    def check(self) -> CheckReport:
-        """Look for every record that `produce` saw acknowledged; histories of clients are not judged here yet."""
-        problems: list[str] = []
-        topics = sorted({topic for topic, _, _ in self._acked})
-        for topic in topics:
-            held = {(record.partition, record.offset) for record in self.records(topic)}
-            problems.extend(
-                f"acknowledged record {topic}[{partition}]@{offset} is not in the log"
-                for acked, partition, offset in self._acked
-                if acked == topic and (partition, offset) not in held
-            )
-        looked_at = [f"{len(self._acked)} records acknowledged to produce()"] if topics else []
-        return CheckReport(looked_at, problems)
+    def check(self) -> Report:
+        """Hold the history, and the logs as they are now, against what Kafka promises for the settings in use."""
+        events = self.history.events
+        touched = sorted({event.tp.topic for event in events if isinstance(event, Acked | Delivered)})
+        described: dict[str, list[PartitionDescription]] = {}
+        for topic in touched:
+            # A topic that is gone took its records with it, as it was asked to.
+            with contextlib.suppress(KafkaException):
+                described[topic] = self.describe_topic(topic)
+        report = check_history(events, log_views(self._base_config(), self._admin(), described), BY_CONTENT)
+        for task in self._tasks:
+            if task.exception is not None and not task.looked_at:
+                report.add("task-failed", f"task {task.name!r} ended with {task.exception!r}")
+        return report
 
     # --- inside ---------------------------------------------------------------------------------
 
@@ -493,25 +491,6 @@ class RealCluster:
                     return answer
         return None
 
-    def _read_to_end(self, reader: Consumer, topic: str, timeout: float) -> Iterator[StoredRecord]:
-        known = reader.list_topics(topic, timeout=timeout).topics[topic]
-        if known.error is not None:
-            raise KafkaException(known.error)
-        reader.assign([TopicPartition(topic, partition, 0) for partition in known.partitions])
-        unread = set(known.partitions)
-        deadline = time.monotonic() + timeout
-        while unread:
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"{topic} was not read to its end in {timeout} s: {unread}")
-            for message in reader.consume(1000, timeout=0.05):
-                error = message.error()
-                if error is None:
-                    yield _stored(message)
-                elif error.code() == KafkaError._PARTITION_EOF:
-                    unread.discard(message.partition())
-                elif not error.retriable():
-                    raise KafkaException(error)
-
     def _end_task(self, task: Task) -> None:
         if task.done:
             return
@@ -525,21 +504,3 @@ class RealCluster:
     def _raise_timer_error(self) -> None:
         if self._timer_errors:
             raise self._timer_errors.pop(0)
-
-
-def _stored(message: Message) -> StoredRecord:
-    timestamp_type, timestamp = message.timestamp()
-    return StoredRecord(
-        topic=message.topic() or "",
-        partition=int(message.partition() or 0),
-        offset=int(message.offset() or 0),
-        key=_as_bytes(message.key()),
-        value=_as_bytes(message.value()),
-        timestamp=timestamp,
-        timestamp_type=timestamp_type,
-        headers=cast("list[tuple[str, bytes | None]]", list(message.headers() or [])),
-    )
-
-
-def _as_bytes(value: Any) -> bytes | None:
-    return value.encode() if isinstance(value, str) else value

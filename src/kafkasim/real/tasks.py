@@ -29,10 +29,15 @@ class Task(Protocol):
     """What `spawn` returns, on either backend."""
 
     name: str
+    looked_at: bool
 
     @property
     def done(self) -> bool:
         """Whether the task has ended, in whatever way."""
+
+    @property
+    def exception(self) -> BaseException | None:
+        """What the function raised, where it has ended so."""
 
     def result(self, timeout: float | None = None) -> Any:
         """Wait for the end; return the function's value or raise what it raised."""
@@ -55,6 +60,7 @@ class ThreadTask:
 
     def __init__(self, function: Callable[..., Any], args: tuple[Any, ...], name: str) -> None:
         self.name = name
+        self.looked_at = False  # Somebody asked for the result: a failure is known then.
         self._value: Any = None
         self._error: BaseException | None = None
         self._stopped = False
@@ -66,8 +72,14 @@ class ThreadTask:
         """Whether the function has returned or raised."""
         return not self._thread.is_alive()
 
+    @property
+    def exception(self) -> BaseException | None:
+        """What the function raised; None while it runs."""
+        return self._error
+
     def result(self, timeout: float | None = None) -> Any:
         """Wait for the function and return its value, or raise its exception."""
+        self.looked_at = True
         self._thread.join(timeout)
         if not self.done:
             raise TimeoutError(f"task {self.name!r} was still running after {timeout} s")
@@ -114,6 +126,7 @@ class ProcessTask:
 
     def __init__(self, function: Callable[..., Any], args: tuple[Any, ...], name: str) -> None:
         self.name = name
+        self.looked_at = False  # Somebody asked for the result: a failure is known then.
         context = multiprocessing.get_context("fork")
         self._receiver, sender = context.Pipe(duplex=False)
         self._process = context.Process(target=_run_in_child, args=(sender, function, args), name=name, daemon=True)
@@ -133,8 +146,16 @@ class ProcessTask:
         processes.release(self._pid)
         return True
 
+    @property
+    def exception(self) -> BaseException | None:
+        """What the function raised; None while it runs, and where it was killed."""
+        self._collect(0.0)
+        verdict, value = self._outcome or ("", None)
+        return value if verdict == "raised" else None
+
     def result(self, timeout: float | None = None) -> Any:
         """Wait for the process and return what its function returned, or raise what it raised."""
+        self.looked_at = True
         deadline = None if timeout is None else time.monotonic() + timeout
         while not self.done:
             if deadline is not None and time.monotonic() > deadline:

@@ -1,0 +1,345 @@
+"""The recorder around the real client: the same history as on the simulator, written down where the application is told.
+
+Mirrors:  kafkasim.sim.recorder, event for event; a batch of one record stands for each record.
+Inputs:   calls and callbacks of the installed confluent_kafka.      Effects: events in a `RealHistory`.
+Rule 1:   what the application sees does not change: arguments, results, exceptions and the order of callbacks pass through.
+Rule 2:   an event is written before the application's own callback runs; ownership, which changes after it, is written after it.
+Rule 3:   a recorder holds no client: a dropped client goes at once, as without it.
+Differs:  clients of other programs are not seen; serializing and share clients are not recorded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from types import ModuleType
+from typing import Any
+
+import confluent_kafka
+from confluent_kafka import Consumer, KafkaError, Message, Producer
+
+from kafkasim.core.model.errors import ErrorCode
+from kafkasim.core.model.history import Acked, Assigned, Committed, Delivered, Revoked, Sought
+from kafkasim.core.model.ids import TopicPartition
+from kafkasim.core.model.records import Columns, RecordBatch
+from kafkasim.real.history import RealHistory
+
+_ACKS_ALL = -1
+_UNPLACED = -1
+
+
+class RecordedClient(ModuleType):
+    """The installed confluent_kafka, with a producer and a consumer that write to one history."""
+
+    def __init__(self, history: RealHistory) -> None:
+        super().__init__("confluent_kafka", confluent_kafka.__doc__)
+        self.Producer = type("Producer", (RecordingProducer,), {"history": history})
+        self.Consumer = type("Consumer", (RecordingConsumer,), {"history": history})
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(confluent_kafka, name)
+
+    def __dir__(self) -> list[str]:
+        return sorted({*dir(confluent_kafka), "Producer", "Consumer"})
+
+
+# --- producers ----------------------------------------------------------------------------------
+
+
+class RecordingProducer(Producer):
+    """A producer whose delivery reports go into the history as the application takes them."""
+
+    history: RealHistory
+
+    def __init__(self, *args: Any, **keywords: Any) -> None:
+        config = _merged_config(args, keywords)
+        self._recorder = _ProducerRecorder(self.history, config)
+        super().__init__(*_with_callback(args, keywords, "on_delivery", self._recorder.wrap), **keywords)
+
+    def produce(self, topic: Any, *args: Any, **keywords: Any) -> None:
+        """As the client's own; a report callback of this record is heard through the recorder."""
+        wrap = self._recorder.wrap
+        if len(args) > 3 and callable(args[3]):  # value, key, partition, callback
+            args = (*args[:3], wrap(args[3]), *args[4:])
+        for name in ("callback", "on_delivery"):
+            if callable(keywords.get(name)):
+                keywords[name] = wrap(keywords[name])
+        super().produce(topic, *args, **keywords)
+
+    def produce_batch(self, topic: Any, messages: Any, *args: Any, **keywords: Any) -> Any:
+        """As the client's own, which writes errors into the given dicts: so those are lent callbacks, and get their own back."""
+        wrap = self._recorder.wrap
+        if len(args) > 1 and callable(args[1]):  # partition, callback
+            args = (args[0], wrap(args[1]), *args[2:])
+        for name in ("callback", "on_delivery"):
+            if callable(keywords.get(name)):
+                keywords[name] = wrap(keywords[name])
+        lent: list[tuple[dict[str, Any], Any]] = []
+        for each in messages if isinstance(messages, list) else ():
+            if isinstance(each, dict) and callable(each.get("callback")):
+                lent.append((each, each["callback"]))
+                each["callback"] = wrap(each["callback"])
+        try:
+            return super().produce_batch(topic, messages, *args, **keywords)
+        finally:
+            for each, callback in lent:
+                each["callback"] = callback
+
+
+class _ProducerRecorder:
+    def __init__(self, history: RealHistory, config: Mapping[str, Any]) -> None:
+        self._history = history
+        self._client = history.client_name("producer", _client_id(config))
+        self._acks = _acks(config)
+        self._idempotent = "transactional.id" in config or _is_true(config.get("enable.idempotence"))
+
+    def wrap(self, callback: Callable[[Any, Any], Any] | None) -> Callable[[Any, Any], Any]:
+        def on_delivery(error: KafkaError | None, message: Message) -> Any:
+            self._record(error, message)
+            return None if callback is None else callback(error, message)
+
+        return on_delivery
+
+    def _record(self, error: KafkaError | None, message: Message) -> None:
+        offset = message.offset()
+        placed = error is None and offset is not None and offset >= 0
+        base_offset = offset if placed and offset is not None else _UNPLACED
+        self._history.record(
+            Acked(
+                self._history.now_us(),
+                self._client,
+                _place(message),
+                _batch(message, base_offset),
+                0,
+                1,
+                _code(error),
+                base_offset,
+                self._acks,
+                self._idempotent,
+            )
+        )
+
+
+# --- consumers ----------------------------------------------------------------------------------
+
+
+class RecordingConsumer(Consumer):
+    """A consumer that writes down deliveries, ownership, seeks and commits."""
+
+    history: RealHistory
+
+    def __init__(self, *args: Any, **keywords: Any) -> None:
+        self._recorder = _ConsumerRecorder(self.history, _merged_config(args, keywords))
+        super().__init__(*_with_callback(args, keywords, "on_commit", self._recorder.wrap_on_commit), **keywords)
+
+    def poll(self, *args: Any, **keywords: Any) -> Any:
+        """As the client's own."""
+        message = super().poll(*args, **keywords)
+        if message is not None:
+            self._recorder.delivered((message,))
+        return message
+
+    def consume(self, *args: Any, **keywords: Any) -> Any:
+        """As the client's own."""
+        messages = super().consume(*args, **keywords)
+        self._recorder.delivered(messages)
+        return messages
+
+    def subscribe(self, topics: Any, *args: Any, **keywords: Any) -> None:
+        """As the client's own; callbacks are heard through the recorder, and the recorder hears without any."""
+        given = {**dict(zip(("on_assign", "on_revoke", "on_lost"), args)), **keywords}
+        if len(args) <= 3 and all(callable(callback) for callback in given.values()):
+            super().subscribe(topics, **{**given, **self._recorder.rebalance_callbacks(given)})
+        else:
+            super().subscribe(topics, *args, **keywords)
+
+    def assign(self, partitions: Any) -> None:
+        """As the client's own."""
+        super().assign(partitions)
+        self._recorder.assigned(partitions)
+
+    def unassign(self) -> None:
+        """As the client's own."""
+        super().unassign()
+        self._recorder.unassigned()
+
+    def incremental_assign(self, partitions: Any) -> None:
+        """As the client's own."""
+        super().incremental_assign(partitions)
+        self._recorder.added(partitions)
+
+    def incremental_unassign(self, partitions: Any) -> None:
+        """As the client's own."""
+        super().incremental_unassign(partitions)
+        self._recorder.removed(partitions)
+
+    def seek(self, *args: Any, **keywords: Any) -> None:
+        """As the client's own."""
+        super().seek(*args, **keywords)
+        self._recorder.sought(args[0] if args else keywords["partition"])
+
+    def commit(self, *args: Any, **keywords: Any) -> Any:
+        """As the client's own; an asynchronous commit's end is heard through ``on_commit``."""
+        committed = super().commit(*args, **keywords)
+        if committed is not None:
+            self._recorder.committed(None, committed)
+        return committed
+
+
+class _ConsumerRecorder:
+    def __init__(self, history: RealHistory, config: Mapping[str, Any]) -> None:
+        self._history = history
+        self._client = history.client_name("consumer", _client_id(config))
+        self._group = str(config.get("group.id", ""))
+        self._owned: dict[TopicPartition, None] = {}
+        self._is_lost = False
+        self._changes = 0
+
+    def delivered(self, messages: Iterable[Message]) -> None:
+        now_us, record = self._history.now_us(), self._history.record
+        for message in messages:
+            if message.error() is None:
+                batch = _batch(message, int(message.offset() or 0))
+                record(Delivered(now_us, self._client, self._group, _place(message), batch, 0, 1))
+
+    def rebalance_callbacks(self, given: Mapping[str, Callable[..., Any]]) -> dict[str, Callable[..., Any]]:
+        """The three callbacks, around the application's own.
+
+        Where a callback leaves the assignment alone, the client changes it right afterwards: then that is what happened.
+        Without ``on_lost`` the client tells a loss through ``on_revoke``.
+        """
+
+        def rebalance(callback: Callable[..., Any] | None, change: Callable[[Any], None], is_lost: bool) -> Any:
+            def run(consumer: Any, partitions: Any) -> Any:
+                before, self._is_lost = self._changes, is_lost
+                try:
+                    return None if callback is None else callback(consumer, partitions)
+                finally:
+                    if self._changes == before:
+                        change(partitions)
+                    self._is_lost = False
+
+            return run
+
+        return {
+            "on_assign": rebalance(given.get("on_assign"), self.added, False),
+            "on_revoke": rebalance(given.get("on_revoke"), self.removed, False),
+            "on_lost": rebalance(given.get("on_lost", given.get("on_revoke")), self.removed, True),
+        }
+
+    def assigned(self, partitions: Iterable[Any]) -> None:
+        """All that was there goes, all that is named comes: also what stays starts anew."""
+        self._tell(tuple(self._owned), tuple(dict.fromkeys(_tp(each) for each in partitions)))
+
+    def unassigned(self) -> None:
+        self._tell(tuple(self._owned), ())
+
+    def added(self, partitions: Iterable[Any]) -> None:
+        self._tell((), tuple(tp for tp in map(_tp, partitions) if tp not in self._owned))
+
+    def removed(self, partitions: Iterable[Any]) -> None:
+        self._tell(tuple(tp for tp in map(_tp, partitions) if tp in self._owned), ())
+
+    def _tell(self, gone: tuple[TopicPartition, ...], new: tuple[TopicPartition, ...]) -> None:
+        self._changes += 1
+        for tp in gone:
+            del self._owned[tp]
+        self._owned.update(dict.fromkeys(new))
+        now_us = self._history.now_us()
+        if gone:
+            self._history.record(Revoked(now_us, self._client, self._group, gone, self._is_lost))
+        if new:
+            self._history.record(Assigned(now_us, self._client, self._group, new))
+
+    def sought(self, partition: Any) -> None:
+        event = Sought(self._history.now_us(), self._client, self._group, _tp(partition), partition.offset)
+        self._history.record(event)
+
+    def wrap_on_commit(self, callback: Callable[[Any, Any], Any] | None) -> Callable[[Any, Any], Any]:
+        def on_commit(error: KafkaError | None, partitions: Any) -> Any:
+            self.committed(error, partitions)
+            return None if callback is None else callback(error, partitions)
+
+        return on_commit
+
+    def committed(self, error: KafkaError | None, partitions: Iterable[Any]) -> None:
+        offsets = tuple((_tp(each), each.offset, _code(each.error or error)) for each in partitions if each.offset >= 0)
+        if offsets:
+            self._history.record(Committed(self._history.now_us(), self._client, self._group, offsets))
+
+
+# --- values -------------------------------------------------------------------------------------
+
+
+def _merged_config(args: tuple[Any, ...], keywords: Mapping[str, Any]) -> dict[str, Any]:
+    """The config as the client reads it: a dict, keywords, or both; topic configs may stand in a dict of their own."""
+    first = args[0] if args and isinstance(args[0], dict) else {}
+    named = keywords.get("config")
+    merged = {**first, **(named if isinstance(named, dict) else {}), **keywords}
+    topics = merged.get("default.topic.config")
+    return {**(topics if isinstance(topics, dict) else {}), **merged}
+
+
+def _with_callback(
+    args: tuple[Any, ...], keywords: dict[str, Any], name: str, wrap: Callable[[Any], Any]
+) -> tuple[Any, ...]:
+    """The arguments with the recorder in the callback's place; what the client would refuse is left for it to refuse."""
+    if name in keywords:
+        if keywords[name] is None or callable(keywords[name]):
+            keywords[name] = wrap(keywords[name])
+        return args
+    if args and isinstance(args[0], dict):
+        given = args[0].get(name)
+        if given is None or callable(given):
+            return ({**args[0], name: wrap(given)}, *args[1:])
+    elif not args and keywords:
+        keywords[name] = wrap(None)
+    return args
+
+
+def _client_id(config: Mapping[str, Any]) -> str:
+    return str(config.get("client.id", "rdkafka"))
+
+
+def _acks(config: Mapping[str, Any]) -> int:
+    told = str(config.get("acks", config.get("request.required.acks", "all")))
+    return _ACKS_ALL if told in ("all", "-1") else int(told) if told.isdigit() else _ACKS_ALL
+
+
+def _is_true(value: Any) -> bool:
+    return str(value).lower() in ("true", "1", "t")
+
+
+def _tp(partition: Any) -> TopicPartition:
+    return TopicPartition(str(partition.topic), int(partition.partition))
+
+
+def _place(message: Message) -> TopicPartition:
+    partition = message.partition()
+    return TopicPartition(message.topic() or "", _UNPLACED if partition is None else partition)
+
+
+def _batch(message: Message, offset: int) -> RecordBatch:
+    key, value = as_bytes(message.key()), as_bytes(message.value())
+    kind, stamp_ms = message.timestamp()
+    return batch_of_one(key, value, stamp_ms, kind, offset)
+
+
+def batch_of_one(key: bytes | None, value: bytes | None, stamp_ms: int, kind: int, offset: int) -> RecordBatch:
+    """The batch that stands for a record; ``kind`` is the client's timestamp type, which counts from one."""
+    size_bytes = len(key or b"") + len(value or b"")
+    columns = Columns([key], [value], [stamp_ms])
+    return RecordBatch(columns, 1, size_bytes, stamp_ms, offset, timestamp_type=max(0, kind - 1))
+
+
+def as_bytes(value: Any) -> bytes | None:
+    """Keys and values as they are stored."""
+    return value.encode() if isinstance(value, str) else value
+
+
+def _code(error: KafkaError | None) -> ErrorCode:
+    if error is None:
+        return ErrorCode.NONE
+    try:
+        return ErrorCode(error.code())
+    except ValueError:
+        return ErrorCode.UNKNOWN_SERVER_ERROR
