@@ -6,8 +6,8 @@ import gc
 
 import pytest
 
-from kafkasim.sim.kernel import Kernel
 from kafkasim.sim.hosts import Host
+from kafkasim.sim.kernel import Kernel
 from kafkasim.sim.tasks import Deadlock, Scheduler, TaskKilled
 from kafkasim.sim.watchdog import TaskStuck
 

@@ -305,7 +305,9 @@ class ClassicGroup:
         if self.state == PREPARING_REBALANCE:
             self._update(member, request, token)
             self._maybe_complete_join(now_us)
-        elif (self.state == COMPLETING_REBALANCE and not changed) or (self.state == STABLE and not changed and member.member_id != self.leader_id):
+        elif not changed and (
+            self.state == COMPLETING_REBALANCE or (self.state == STABLE and member.member_id != self.leader_id)
+        ):
             self._effects.append(Answer(token, self._join_response(member)))
         elif self.state in (COMPLETING_REBALANCE, STABLE):
             self._update(member, request, token)

@@ -89,7 +89,9 @@ class BrokerNode:
         if groups_us < deadline_us:
             deadline_us = groups_us
         search_us = self.life_cycle.search_us
-        return search_us if search_us < deadline_us else deadline_us
+        if search_us < deadline_us:
+            deadline_us = search_us
+        return deadline_us
 
     def on_closed(self, connection_id: int, now_us: int) -> None:
         for component in self._components:

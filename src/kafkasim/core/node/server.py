@@ -157,9 +157,8 @@ class ServerNode:
 
     def on_deadline(self, now_us: int) -> None:
         self._requests.on_deadline(now_us)
-        if self.controller is not None:
-            if self.controller.deadline_us <= now_us:
-                self.controller.on_deadline(now_us)
+        if self.controller is not None and self.controller.deadline_us <= now_us:
+            self.controller.on_deadline(now_us)
         if self.broker is not None and self.broker.deadline_us <= now_us:
             self.broker.on_deadline(now_us)
         if self._give_up_us <= now_us:
