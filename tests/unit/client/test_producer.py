@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from itertools import count
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from kafkasim.core.model.messages import InitProducerIdRequest, ProduceRequest
 T0 = TopicPartition("t", 0)
 
 
-def make(brokers: int = 3, partitions: int = 1, **given: object) -> tuple[FakeCluster, ProducerEngine]:
+def make(brokers: int = 3, partitions: int = 1, **given: Any) -> tuple[FakeCluster, ProducerEngine]:
     """A cluster with topic t, and a producer that knows it already."""
     cluster = FakeCluster(brokers)
     cluster.add_topic("t", partitions)
@@ -90,6 +91,21 @@ def test_batches_are_cut_by_count_and_size() -> None:
     assert [len(batch.columns) for batch in cluster.logs[T0]] == [1, 10, 10]
     cluster.run(1)
     assert [len(batch.columns) for batch in cluster.logs[T0]] == [1, 10, 10, 5]
+
+
+def test_keyless_records_stick_once_the_partitions_are_known() -> None:
+    """What waited for metadata is spread record by record; from then on sticky.partitioning.linger.ms holds, up or not."""
+    turns = count()
+    settings = {"draw": lambda _label, bound: next(turns) % bound, "sticky.partitioning.linger.ms": 60_000}
+    cluster, producer = make(partitions=8, **settings)
+    for number in range(8):
+        put(cluster, producer, b"%d" % number)
+    cluster.run(1)
+    assert len({report.tp.partition for report in producer.take_reports(0)}) > 4
+    for number in range(10):
+        put(cluster, producer, b"%d" % number)
+        cluster.run(1)
+    assert len({report.tp.partition for report in producer.take_reports(0)}) == 1
 
 
 def test_one_request_carries_all_partitions_of_a_leader() -> None:

@@ -169,7 +169,6 @@ class TopicQueues:
     error: ErrorCode = ErrorCode.NONE
     sticky_partition: int = 0
     sticky_until_us: int = -1
-    sticky_is_up: bool = False
 
 
 @attrs.define(slots=True, eq=False)

@@ -147,15 +147,14 @@ class ProducerEngine(ClientCore):
         is_sticky = self._sticky_us > 0 and (key is None or self._partitioner.key_hash is not None)
         if not is_sticky:
             return self._draw_partition(queues)
-        if now_us > queues.sticky_until_us or not queues.sticky_is_up:
+        if now_us > queues.sticky_until_us or queues.queues[queues.sticky_partition].leader == NO_LEADER:
             queues.sticky_partition = self._draw_partition(queues)
             queues.sticky_until_us = now_us + self._sticky_us
-            queues.sticky_is_up = self.is_up(queues.queues[queues.sticky_partition].leader)
         return queues.sticky_partition
 
     def _draw_partition(self, queues: TopicQueues) -> int:
         all_queues = queues.queues
-        return draw_partition(self.draw, queues.count, lambda partition: self.is_up(all_queues[partition].leader))
+        return draw_partition(self.draw, queues.count, lambda partition: all_queues[partition].leader != NO_LEADER)
 
     def _produce_unassigned(
         self,
@@ -222,8 +221,6 @@ class ProducerEngine(ClientCore):
                 self._adopt_metadata(self.metadata.want(name, now_us), now_us)
 
     def on_connection(self, node: NodeId, channel: int, is_up: bool, now_us: int) -> None:
-        for queues in self._topics.values():
-            queues.sticky_is_up = False  # Looked at again by the next record without key.
         if is_up:
             self._sender.identity.on_connection_up(now_us)
             self._sender.wake_at(now_us)
@@ -239,15 +236,16 @@ class ProducerEngine(ClientCore):
         if known.state != EXISTS:
             return
         queues.error = ErrorCode.NONE
+        is_new = not queues.queues
         for part in known.partitions:
             if part.tp.partition >= len(queues.queues):
                 queues.queues.append(PartitionQueue(part.tp, part.leader))
             else:
                 self._sender.on_leader(queues.queues[part.tp.partition], part.leader, now_us)
         queues.count = len(known.partitions)
-        self._assign(queues, now_us)
+        self._assign(queues, is_new, now_us)
 
-    def _assign(self, queues: TopicQueues, now_us: int) -> None:
+    def _assign(self, queues: TopicQueues, is_new: bool, now_us: int) -> None:
         """Partition what was produced before the partitions were known."""
         records, queues.unassigned = queues.unassigned, []
         failed = []
@@ -260,6 +258,9 @@ class ProducerEngine(ClientCore):
                 self._queued_bytes += size + RECORD_OVERHEAD_BYTES
                 failed.append(record)
                 continue
+            if is_new:
+                # No broker has taken the partitions over yet, so none can be stuck to: each record without key is drawn anew.
+                queues.sticky_until_us = -1
             error = self.produce(
                 queues.name,
                 record.value,
