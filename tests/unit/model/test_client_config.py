@@ -106,6 +106,22 @@ def test_the_consumer_protocol_refuses_what_the_broker_decides() -> None:
         ClientConfig.parse("consumer", {"group.id": "g", "group.protocol": "consumer", "session.timeout.ms": 6000})
 
 
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        ({}, "No provider for SASL mechanism GSSAPI"),
+        ({"sasl.mechanism": "PLAIN", "sasl.username": "u"}, "sasl.username and sasl.password must be set"),
+        ({"sasl.mechanism": "SCRAM-SHA-512"}, "sasl.username and sasl.password must be set"),
+        ({"sasl.mechanism": "plain"}, "Unsupported SASL mechanism: plain"),
+    ],
+)
+def test_sasl_wants_its_settings(settings: dict[str, str], text: str) -> None:
+    """Nothing here authenticates, and yet settings that the real client refuses are refused."""
+    with pytest.raises(ConfigError, match=text):
+        ClientConfig.parse("producer", {"security.protocol": "SASL_PLAINTEXT", **settings})
+    ClientConfig.parse("producer", {"security.protocol": "plaintext", **settings})
+
+
 def test_a_consumer_needs_a_group() -> None:
     """confluent_kafka refuses a consumer without group.id."""
     with pytest.raises(ConfigError, match=r"group\.id must be set"):

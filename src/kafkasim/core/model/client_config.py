@@ -293,7 +293,25 @@ class ClientConfig:
             return "`reconnect.backoff.max.ms` must be >= `reconnect.backoff.ms`"
         self._adjust("topic.metadata.refresh.fast.interval.ms", self.integer("retry.backoff.ms"))
         self._adjust("allow.auto.create.topics", self.kind != "consumer")
-        return self._finalize_topic() if self.kind != "consumer" else None
+        problem = self._finalize_topic() if self.kind != "consumer" else None
+        if problem is None and self.text("security.protocol").startswith("sasl_"):
+            problem = self._check_sasl()
+        return problem
+
+    def _check_sasl(self) -> str | None:
+        """What the wheels' build of librdkafka, which has no Kerberos, asks of a mechanism's settings."""
+        mechanism = self.text("sasl.mechanisms")
+        if mechanism == "GSSAPI":
+            return (
+                "No provider for SASL mechanism GSSAPI: recompile librdkafka with libsasl2 or openssl support. "
+                "Current build options: PLAIN SASL_SCRAM OAUTHBEARER"
+            )
+        if mechanism == "PLAIN" or mechanism.startswith("SCRAM-SHA-"):
+            if not (self["sasl.username"] and self["sasl.password"]):
+                return "sasl.username and sasl.password must be set"
+        elif mechanism != "OAUTHBEARER":
+            return f"Unsupported SASL mechanism: {mechanism}"
+        return None
 
     def _finalize_topic(self) -> str | None:
         linger_ms = self["linger.ms"]
