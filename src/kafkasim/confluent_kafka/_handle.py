@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from kafkasim.sim.drive import ClientShell
 
 HANDLE_CLOSED = "Handle has been closed"
-_NO_CONSUMER_PROTOCOL = "kafkasim does not simulate group.protocol=consumer yet, see docs/fidelity.md"
 
 #: Long enough to be for ever, short enough to add to.
 FOREVER_US = 1 << 50
@@ -56,8 +55,6 @@ class ClientHandle:
             config = ClientConfig.parse(kind, settings.properties)
         except ConfigError as problem:
             throw(problem.code, problem.text)
-        if kind == "consumer" and config["group.protocol"] != "classic":
-            throw(ErrorCode._NOT_IMPLEMENTED, _NO_CONSUMER_PROTOCOL)
         warn_of_unmodelled(config.unmodelled)
         self._settings = settings
         self._events = deque()

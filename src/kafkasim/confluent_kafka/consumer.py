@@ -36,6 +36,7 @@ Self = TypeVar("Self", bound="Consumer")
 
 CONSUMER_CLOSED = "Consumer closed"
 _MOST_MESSAGES = 1_000_000
+_NO_CONSUMER_PROTOCOL = "kafkasim does not simulate group.protocol=consumer yet, see docs/fidelity.md"
 
 
 class _NoCallback:
@@ -97,6 +98,8 @@ class Consumer(ClientHandle):
         for name, callback in (("on_assign", on_assign), ("on_revoke", on_revoke), ("on_lost", on_lost)):
             if not callable(callback):
                 raise TypeError(f"{name} expects a callable")
+        if self._engine.config["group.protocol"] != "classic":
+            throw(ErrorCode._NOT_IMPLEMENTED, _NO_CONSUMER_PROTOCOL)
         names = [str(topic) for topic in topics]
         self._require(shell.call(self._engine.subscribe, names), "Failed to set subscription")
         self._on_assign, self._on_revoke, self._on_lost = (
@@ -396,7 +399,12 @@ class Consumer(ClientHandle):
             throw(ErrorCode._INVALID_ARG, f"Failed to get offsets: {error_text(ErrorCode._INVALID_ARG)}")
         operation = shell.call(self._engine.offsets_for_times, asked, timeout_us(timeout))
         found = self._finished(operation, "Failed to get offsets: ")
-        return [TopicPartition._made(tp[0], tp[1], offset, error_or_none(code)) for tp, offset, code in found]
+        return [
+            TopicPartition._made(
+                each.tp.topic, each.tp.partition, each.offset, error_or_none(each.error), leader_epoch=each.leader_epoch
+            )
+            for each in found
+        ]
 
     # --- The group -------------------------------------------------------------------------------------------------
 

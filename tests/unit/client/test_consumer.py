@@ -118,6 +118,25 @@ def test_seek_and_pause_drop_what_is_queued() -> None:
     assert engine.seek(T1, 0, cluster.now_us) == ErrorCode._STATE
 
 
+def test_a_client_knows_the_partitions_of_topics_it_has_dealt_with() -> None:
+    """A topic that was never used is unknown; once any of its partitions was looked at, another is merely unassigned."""
+    engine = Cluster(t=1).consumer(enable_auto_offset_store=False)
+    assert engine.seek(T0, 0, 0) == ErrorCode._UNKNOWN_PARTITION
+    assert engine.store_offsets([(T0, 1, -1, "")]) == [(T0, ErrorCode._UNKNOWN_PARTITION)]
+    assert engine.pause([T0]) == [(T0, ErrorCode._UNKNOWN_PARTITION)]
+    assert engine.position(T1) == -1001
+    assert engine.seek(T0, 0, 0) == ErrorCode._STATE
+    assert engine.store_offsets([(T0, 1, -1, "")]) == [(T0, ErrorCode._STATE)]
+    assert engine.pause([T0]) == [(T0, ErrorCode.NONE)]
+
+
+def test_a_broken_pattern_is_refused() -> None:
+    """A subscription with a pattern that is none changes nothing."""
+    engine = Cluster(t=1).consumer()
+    assert engine.subscribe(["t", "^(a"], 0) == ErrorCode._INVALID_ARG
+    assert engine.subscription() == []
+
+
 def test_eager_rebalance_when_a_member_joins_and_leaves() -> None:
     """The old member revokes all and gets its share; when the other closes it gets everything back."""
     cluster = Cluster(t=4)
@@ -375,7 +394,7 @@ def test_queries() -> None:
     missing = engine.query_watermark_offsets(TopicPartition("t", 9), 1_000_000, 0)
     cluster.run(1.5)
     assert marks.result == (0, 2)
-    assert [(tp, offset) for tp, offset, _ in times.result] == [(T0, 2), (T1, 0)]
+    assert [(each.tp, each.offset) for each in times.result] == [(T0, 2), (T1, 0)]
     assert missing.error == ErrorCode._UNKNOWN_PARTITION
 
 

@@ -50,6 +50,15 @@ def test_commit_without_any_coordinator_times_out() -> None:
     assert [code for _, _, code in operation.result] == [ErrorCode._WAIT_COORD]
 
 
+def test_committed_without_any_coordinator_times_out() -> None:
+    """Asking what is committed ends with its own time, and says so."""
+    cluster = Cluster(t=1)
+    cluster.failing[FindCoordinatorRequest] = [ErrorCode.COORDINATOR_NOT_AVAILABLE] * 100
+    operation = cluster.consumer().committed([T0], 1_000_000, 0)
+    cluster.run(1.1)
+    assert operation.error == ErrorCode._TIMED_OUT
+
+
 def test_stale_member_loses_its_partitions() -> None:
     """UNKNOWN_MEMBER_ID on a commit: lost, and the group is joined anew."""
     cluster = Cluster(t=1)

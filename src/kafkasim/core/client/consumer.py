@@ -5,6 +5,7 @@ Inputs:   the calls of an application, and those of every client node.      Effe
 Rule 1:   ``take`` is the only way out for records, errors and rebalances; the answer to a Rebalance is one of the assign calls.
 Rule 2:   no call waits: what takes time is an ``Operation``.
 Rule 3:   a call that failed leaves librdkafka's words for it in ``last_error_text``.
+Differs:  there is one membership, that of the classic protocol: whoever offers ``subscribe`` has to refuse another protocol.
 """
 
 from __future__ import annotations
@@ -55,7 +56,6 @@ class ConsumerEngine(ClientCore):
         wall_offset_us: int,
     ) -> None:
         super().__init__(node_id, config, bootstrap, draw, wall_offset_us)
-        assert config["group.protocol"] == "classic", "another protocol needs another membership"
         self.last_error_text = ""
         self._queue = AppQueue()
         self._partitions = Partitions(auto_store=config.flag("enable.auto.offset.store"))
@@ -244,24 +244,22 @@ class ConsumerEngine(ClientCore):
     # --- Positions -------------------------------------------------------------------------------------------------
 
     def position(self, tp: TopicPartition) -> int:
-        partition = self._partitions.get(tp)
-        return OFFSET_INVALID if partition is None else partition.position
+        return self._partitions.of(tp).position
 
     def position_epoch(self, tp: TopicPartition) -> int:
         """Leader epoch of the record before the position; NO_EPOCH unknown."""
-        partition = self._partitions.get(tp)
-        return NO_EPOCH if partition is None else partition.position_epoch
+        return self._partitions.of(tp).position_epoch
 
     def seek(self, tp: TopicPartition, offset: int, now_us: int, leader_epoch: int = NO_EPOCH) -> ErrorCode:
-        partition = self._partitions.get(tp)
+        partition = self._partitions.find(tp)
         if partition is None:
-            return ErrorCode._STATE
+            return ErrorCode._UNKNOWN_PARTITION
         return self._fetcher.seek(partition, offset, leader_epoch, now_us)
 
     def pause(self, tps: list[TopicPartition]) -> list[tuple[TopicPartition, ErrorCode]]:
         results = []
         for tp in tps:
-            partition = self._partitions.get(tp)
+            partition = self._partitions.find(tp)
             if partition is not None:
                 self._fetcher.pause(partition)
             results.append((tp, ErrorCode._UNKNOWN_PARTITION if partition is None else ErrorCode.NONE))
@@ -270,16 +268,14 @@ class ConsumerEngine(ClientCore):
     def resume(self, tps: list[TopicPartition], now_us: int) -> list[tuple[TopicPartition, ErrorCode]]:
         results = []
         for tp in tps:
-            partition = self._partitions.get(tp)
+            partition = self._partitions.find(tp)
             if partition is not None:
                 self._fetcher.resume(partition, now_us)
             results.append((tp, ErrorCode._UNKNOWN_PARTITION if partition is None else ErrorCode.NONE))
         return results
 
     def cached_watermark_offsets(self, tp: TopicPartition) -> tuple[int, int]:
-        partition = self._partitions.get(tp)
-        if partition is None:
-            return OFFSET_INVALID, OFFSET_INVALID
+        partition = self._partitions.of(tp)
         return partition.log_start, partition.high_watermark
 
     def query_watermark_offsets(self, tp: TopicPartition, timeout_us: int, now_us: int) -> Operation:
@@ -312,13 +308,13 @@ class ConsumerEngine(ClientCore):
         ).start(now_us)
 
     def offsets_for_times(self, times: list[tuple[TopicPartition, int]], timeout_us: int, now_us: int) -> Operation:
-        """The first offset at or after each time, -1 (the end) where there is none; result [(tp, offset, ErrorCode)]."""
+        """The first offset at or after each time, -1 (the end) where there is none; result [PartitionOffset]."""
         self.start(now_us)
         operation = Operation(on_done=self._operation_done)
 
         def on_end(answers: dict[TopicPartition, PartitionOffset], at_us: int) -> None:
-            result = [(tp, answers[tp].offset, answers[tp].error) for tp, _ in times]
-            failed = [code for _, _, code in result if code != ErrorCode.NONE]
+            result = [answers[tp] for tp, _ in times]
+            failed = [answer.error for answer in result if answer.error != ErrorCode.NONE]
             if failed and len(failed) == len(result):
                 operation.fail(failed[0], result=result)
             else:

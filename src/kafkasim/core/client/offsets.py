@@ -90,7 +90,7 @@ class Offsets:
     # --- Stored offsets --------------------------------------------------------------------------------------------
 
     def store(self, tp: TopicPartition, offset: int, epoch: int, metadata: str) -> ErrorCode:
-        partition = self._partitions.get(tp)
+        partition = self._partitions.find(tp)
         if partition is None:
             return ErrorCode._UNKNOWN_PARTITION
         if offset >= 0 and not partition.assigned:
@@ -190,8 +190,9 @@ class Offsets:
             if value.offset >= 0:
                 code = commit.errors.get(tp, error)
                 if code == ErrorCode.NONE:
-                    partition = self._partitions.of(tp)
-                    partition.committed, partition.committed_epoch = value.offset, value.leader_epoch
+                    partition = self._partitions.find(tp)
+                    if partition is not None:
+                        partition.committed, partition.committed_epoch = value.offset, value.leader_epoch
             result.append((tp, value, code))
         if self.on_end is not None:
             self.on_end(result, now_us)
@@ -222,7 +223,7 @@ class Offsets:
             if response is not None:
                 error = response.error
                 for tp, value, code in response.partitions:
-                    partition = self._partitions.get(tp)
+                    partition = self._partitions.find(tp)
                     if partition is not None and code == ErrorCode.NONE:
                         partition.committed = value.offset if value.offset >= 0 else OFFSET_INVALID
                         partition.committed_epoch = value.leader_epoch
@@ -240,7 +241,7 @@ class Offsets:
 
         def expire(at_us: int) -> None:
             if not operation.done:
-                operation.fail(ErrorCode._TIMED_OUT if self._coordinator.is_up else ErrorCode._WAIT_COORD)
+                operation.fail(ErrorCode._TIMED_OUT)
 
         def on_end(response: OffsetFetchResponse | None, error: ErrorCode, at_us: int) -> None:
             if operation.done:

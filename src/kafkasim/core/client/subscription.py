@@ -118,20 +118,29 @@ class Partition:
 class Partitions:
     """Every partition that the consumer has ever dealt with."""
 
-    __slots__ = ("_auto_store", "_by_tp")
+    __slots__ = ("_auto_store", "_by_tp", "_topics")
 
     def __init__(self, *, auto_store: bool) -> None:
         self._auto_store = auto_store
         self._by_tp: dict[TopicPartition, Partition] = {}
+        self._topics: dict[str, None] = {}
 
     def get(self, tp: TopicPartition) -> Partition | None:
         return self._by_tp.get(tp)
+
+    def find(self, tp: TopicPartition) -> Partition | None:
+        """The partition, made if the consumer has dealt with any of its topic: librdkafka looks no closer than that."""
+        partition = self._by_tp.get(tp)
+        if partition is None and tp.topic in self._topics:
+            partition = self.of(tp)
+        return partition
 
     def of(self, tp: TopicPartition) -> Partition:
         """The partition, made on the first call."""
         partition = self._by_tp.get(tp)
         if partition is None:
             partition = self._by_tp[tp] = Partition(tp, self._auto_store)
+            self._topics[tp.topic] = None
         return partition
 
     def __iter__(self) -> Iterator[Partition]:
@@ -139,14 +148,17 @@ class Partitions:
 
 
 class TopicMatcher:
-    """A subscription: names, and patterns that begin with ``^``."""
+    """A subscription: names, and patterns that begin with ``^``; a broken pattern is a ValueError."""
 
     __slots__ = ("_patterns", "names", "topics")
 
     def __init__(self, topics: list[str]) -> None:
         self.topics = list(dict.fromkeys(topics))
         self.names = [name for name in self.topics if not name.startswith("^")]
-        self._patterns = [re.compile(name) for name in self.topics if name.startswith("^")]
+        try:
+            self._patterns = [re.compile(name) for name in self.topics if name.startswith("^")]
+        except re.error as problem:
+            raise ValueError(str(problem)) from problem
 
     @property
     def has_patterns(self) -> bool:
@@ -165,7 +177,9 @@ class TopicMatcher:
                 found[name] = len(topic.partitions)
             elif topic is not None and topic.refreshed_us >= 0:
                 # The cache keeps a topic open that may only have been created a moment ago; a subscription does not.
-                errored.append((name, topic.error or ErrorCode.UNKNOWN_TOPIC_OR_PARTITION))
+                # Of errors it keeps but two kinds; a topic with any other, such as an invalid name, is not in the cache.
+                is_refused = topic.error == ErrorCode.TOPIC_AUTHORIZATION_FAILED
+                errored.append((name, topic.error if is_refused else ErrorCode.UNKNOWN_TOPIC_OR_PARTITION))
         if self._patterns:
             for name, topic in metadata.topics.items():
                 if topic.partitions and name not in found and any(p.search(name) for p in self._patterns):
