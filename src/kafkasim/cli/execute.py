@@ -95,6 +95,18 @@ class Program:
         self.status: int | None = None
         self.task: Task | None = None
         self.handlers: dict[int, Any] = {}
+        self._own = list(arguments), ModuleType("__main__")
+        self._module = self._own[1]
+
+    def enter(self, run: Callable[[Task], None], task: Task) -> None:
+        """Let the task run with this program's ``sys.argv`` and ``__main__``, whatever it makes of them, until it blocks."""
+        others = sys.argv, sys.modules["__main__"]
+        sys.argv, sys.modules["__main__"] = self._own
+        try:
+            run(task)
+        finally:
+            self._own = sys.argv, sys.modules["__main__"]  # type: ignore[assignment]
+            sys.argv, sys.modules["__main__"] = others
 
     def _compile(self) -> CodeType:
         try:
@@ -109,13 +121,11 @@ class Program:
 
     def run(self) -> None:
         """The body of the program's task; never raises but to end the whole run."""
-        module = ModuleType("__main__")
-        module.__dict__.update(__file__=str(self.path), __builtins__=__builtins__)
-        sys.argv = list(self.arguments)
+        names = self._module.__dict__
+        names.update(__file__=str(self.path), __builtins__=__builtins__)
         sys.path.insert(0, str(self.path.parent.resolve()))
-        sys.modules["__main__"] = module
         try:
-            exec(self.code, module.__dict__)
+            exec(self.code, names)
             self.status = 0
         except TaskStopped:
             self.status = 0
@@ -168,7 +178,10 @@ class _Session:
 
     def run(self, duration_us: int | None) -> int:
         main = self._programs[0]
-        saved = sys.argv, list(sys.path), sys.modules["__main__"]
+        saved_path = list(sys.path)
+        self._run_task = self._cluster.scheduler.run_task
+        # Every switch into a task goes through this one method of the scheduler.
+        self._cluster.scheduler.run_task = self._enter  # type: ignore[method-assign]
         try:
             for program in self._programs:
                 program.task = self._cluster.spawn(program.run, name=program.name, host=Host(program.name))
@@ -180,11 +193,18 @@ class _Session:
                 self._stop(program)
             self._wait(lambda: all(_is_done(program) for program in self._programs), _GRACE_US)
         finally:
-            sys.argv, sys.path[:], sys.modules["__main__"] = saved
+            sys.path[:] = saved_path
             sys.stdout.flush()
         if self._signals.interrupts:
             return main.status if main.status not in (None, 0) else INTERRUPTED
         return main.status or 0
+
+    def _enter(self, task: Task) -> None:
+        for program in self._programs:
+            if program.task is not None and program.task.host is task.host:
+                program.enter(self._run_task, task)
+                return
+        self._run_task(task)
 
     def _wait(self, predicate: Callable[[], bool], timeout_us: int | None) -> None:
         signals = self._signals
