@@ -1,6 +1,7 @@
-"""The command line: ``kafkasim run`` and ``kafkasim exec``.
+"""The command line: ``kafkasim run``, ``kafkasim exec`` and ``kafkasim conform``.
 
-Rule 1:   exit status 0 only where everything promised was kept; 1 where a promise broke, 2 for a mistake in what was asked, 130 after Ctrl-C.
+Rule 1:   exit status 0 only where everything promised was kept; 1 where a promise broke, 2 for a mistake in what was asked,
+          130 after Ctrl-C.
 Rule 2:   results go to stdout, progress and problems to stderr.
 """
 
@@ -70,6 +71,29 @@ def _exec(
     from kafkasim.cli.execute import exec_command
 
     raise typer.Exit(exec_command(command, cluster, topic, also, duration, seed))
+
+
+@app.command("conform")
+def _conform(
+    suite: Annotated[list[str], typer.Argument(help="What pytest is to run.")] = ["tests/conformance"],  # noqa: B006
+    real: Annotated[
+        str, typer.Option(metavar="BOOTSTRAP|local", help="A running cluster; or start brokers on this machine.")
+    ] = "local",
+    divergences: Annotated[
+        str, typer.Option(help="The known divergences, each with its reason.", metavar="FILE.toml")
+    ] = "docs/divergences.toml",
+    report: Annotated[str, typer.Option(help="Folder for conformance.md and conformance.json.")] = ".kafka/report",
+    document: Annotated[
+        str | None, typer.Option(help="Write the page that the documentation cites, after a whole run.", metavar="FILE.md")
+    ] = None,
+    select: Annotated[str | None, typer.Option("-k", help="Only tests that match, as pytest's -k.")] = None,
+    timeout: Annotated[float, typer.Option(help="Seconds that each side may take.")] = 1200.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Run one test suite on real Kafka and on the simulator, and report every difference."""
+    from kafkasim.cli.conform import conform_command
+
+    raise typer.Exit(conform_command(suite, real, divergences, report, document, select, timeout, as_json))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -124,9 +124,8 @@ class _Runner:
         command = [sys.executable, "-m", "pytest", "-q", "--tb=short", "-p", "kafkasim.testing.outcomes"]
         command += [f"--kafkasim-outcomes={file}", *flags, *self._select, *self._suite]
         started = time.monotonic()
-        with open(os.devnull, "rb") as nothing:
-            # A group of its own: the terminal's Ctrl-C reaches it through us, once.
-            process = subprocess.Popen(command, stdin=nothing, stdout=sys.stderr.fileno(), process_group=0)
+        # A group of its own: the terminal's Ctrl-C reaches it through us, once. What it prints is progress: to stderr.
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=2, process_group=0)
         try:
             process.wait(self._timeout_s)
         except subprocess.TimeoutExpired:
@@ -144,10 +143,12 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         return
     process.send_signal(signal.SIGINT)
     try:
-        process.wait(_CLEAN_UP_S)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(_CLEAN_UP_S)
+    finally:  # Also where Ctrl-C came again.
+        if process.poll() is None:
+            process.kill()
+            process.wait()
 
 
 @contextlib.contextmanager
