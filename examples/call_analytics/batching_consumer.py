@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Write calls into SQLite in bulk: up to 500 at once, one transaction, then one commit.
 
-    batching_consumer.py --bootstrap-server localhost:9092 --group warehouse --database warehouse.db
+batching_consumer.py --bootstrap-server localhost:9092 --group warehouse --database warehouse.db
 """
 
 import argparse

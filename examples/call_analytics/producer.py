@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Tell of finished calls: one event each, keyed by the call's id, with CloudEvents headers.
 
-    producer.py --bootstrap-server localhost:9092 --topic call.completed --count 1000 --rate 200
+producer.py --bootstrap-server localhost:9092 --topic call.completed --count 1000 --rate 200
 """
 
 import argparse

@@ -74,7 +74,9 @@ def parse_topic(text: str) -> tuple[str, int, int | None]:
     """``name:partitions[:replicas]``."""
     name, *numbers = text.split(":")
     if not name or len(numbers) > 2 or not all(number.isdigit() and int(number) > 0 for number in numbers):
-        raise ConfigurationError(f"--topic {text}: expected name:partitions or name:partitions:replicas, such as calls:6:3")
+        raise ConfigurationError(
+            f"--topic {text}: expected name:partitions or name:partitions:replicas, such as calls:6:3"
+        )
     partitions = int(numbers[0]) if numbers else 1
     return name, partitions, int(numbers[1]) if len(numbers) > 1 else None
 
@@ -105,7 +107,7 @@ class Program:
         try:
             run(task)
         finally:
-            self._own = sys.argv, sys.modules["__main__"]  # type: ignore[assignment]
+            self._own = sys.argv, sys.modules["__main__"]
             sys.argv, sys.modules["__main__"] = others
 
     def _compile(self) -> CodeType:

@@ -60,7 +60,7 @@ def _groups_table(result: Result) -> Table:
     if has_letters:
         table.add_column("dead letters", justify="right")
     for group in result.groups:
-        row = [
+        row: list[str | Text] = [
             Text(group.name),
             f"{group.members}",
             f"{group.delivered:,}",
@@ -112,9 +112,7 @@ def _show_partitions(partitions: list[PartitionResult], out: Console) -> None:
         return
     worst = max(hurt, key=lambda partition: partition.under_replicated_s)
     offline = [partition for partition in hurt if partition.offline_s]
-    text = (
-        f"\n{len(hurt)} of {len(partitions)} partitions were under-replicated, {worst.partition} for {worst.under_replicated_s:.1f} s"
-    )
+    text = f"\n{len(hurt)} of {len(partitions)} partitions were under-replicated, {worst.partition} for {worst.under_replicated_s:.1f} s"
     if offline:
         longest = max(offline, key=lambda partition: partition.offline_s)
         text += f"; {len(offline)} had no live leader, {longest.partition} for {longest.offline_s:.1f} s"
@@ -128,7 +126,9 @@ def _show_verdict(result: Result, out: Console) -> None:
         out.print(Text(f"  BROKEN  {promise.group}: {promise.promise}: {promise.reason}", style="red"))
     out.print(f"  {len(result.promises) - len(broken)} of {len(result.promises)} kept")
     looked = ", ".join(f"{number:,} {what}" for what, number in result.checks.items())
-    out.print(f"  Kafka's own guarantees, over {looked or 'nothing'}: {'hold' if not result.broken_checks else 'BROKEN'}")
+    out.print(
+        f"  Kafka's own guarantees, over {looked or 'nothing'}: {'hold' if not result.broken_checks else 'BROKEN'}"
+    )
     for finding in result.broken_checks[:_MOST_FINDINGS]:
         out.print(Text(f"  BROKEN  {finding}", style="red"))
     for finding in result.allowed[:_MOST_FINDINGS]:

@@ -110,7 +110,9 @@ class PartitionMeasure:
 class Sampler:
     """Looks at the cluster twice a virtual second."""
 
-    def __init__(self, cluster: Any, topics: Sequence[str], groups: dict[str, GroupMeasure], reads: dict[str, list[str]]) -> None:
+    def __init__(
+        self, cluster: Any, topics: Sequence[str], groups: dict[str, GroupMeasure], reads: dict[str, list[str]]
+    ) -> None:
         self.partitions: dict[TopicPartition, PartitionMeasure] = {}
         self.high_watermarks: dict[TopicPartition, int] = {}
         #: (virtual microseconds, under-replicated partitions, partitions without a leader), when one of them changed.
@@ -168,6 +170,4 @@ class Sampler:
     def lag_of(self, group: GroupMeasure) -> int:
         """Records below the high watermarks (as last seen) that are behind where the group is."""
         topics, ends = self._reads[group.name], group.ends
-        return sum(
-            max(0, end - ends.get(tp, 0)) for tp, end in self.high_watermarks.items() if tp.topic in topics
-        )
+        return sum(max(0, end - ends.get(tp, 0)) for tp, end in self.high_watermarks.items() if tp.topic in topics)

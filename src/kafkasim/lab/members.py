@@ -145,9 +145,7 @@ class Member:
             done.append(Slice(part.tp, part.batch, part.start, min(part.stop, part.start + room)))
         if done:
             self.group.measure.on_done(done, now_us)
-            self.group.measure.on_latencies(
-                _stamps(done), done_us if isinstance(done_us, int) else done_us[:finished]
-            )
+            self.group.measure.on_latencies(_stamps(done), done_us if isinstance(done_us, int) else done_us[:finished])
 
     # --- a modelled member -----------------------------------------------------------------------------------------
 
@@ -374,7 +372,14 @@ class _DeadLetters:
             columns, index = part.batch.columns, part.start
             headers = (columns.headers[index] if columns.headers is not None else None) or ()
             engine.produce(
-                self._topic, columns.values[index], columns.keys[index], -1, 0, headers + self._headers, None, shell.now_us
+                self._topic,
+                columns.values[index],
+                columns.keys[index],
+                -1,
+                0,
+                headers + self._headers,
+                None,
+                shell.now_us,
             )
         shell.call(engine.begin_flush)
         shell.wait(lambda: self._all_reported(engine), None)

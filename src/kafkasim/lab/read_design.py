@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import tomllib
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -36,8 +37,8 @@ from kafkasim.lab.reading import DURATIONS, RATES, DesignError, Table, duration_
 from kafkasim.lab.toml_lines import lines_of
 
 _MOST_BYTES = 100_000_000
-_SURGE_ALLOWED = (
-    "a list of [time, factor] in ascending order of time, or one of " + ", ".join(f'"{name}"' for name in SURGES)
+_SURGE_ALLOWED = "a list of [time, factor] in ascending order of time, or one of " + ", ".join(
+    f'"{name}"' for name in SURGES
 )
 
 
@@ -83,7 +84,9 @@ class _Reader:
         for table in root.tables("groups"):
             group = self._read_group(table)
             if any(other.name == group.name for other in groups):
-                raise table.error("name", f"{table.name('name')} = {shown(group.name)}: there is a group of this name already")
+                raise table.error(
+                    "name", f"{table.name('name')} = {shown(group.name)}: there is a group of this name already"
+                )
             groups.append(group)
         faults = [self._read_fault(table, groups) for table in root.tables("faults")]
         self._read_promises(groups)
@@ -137,7 +140,9 @@ class _Reader:
         for name, value in config.items():
             key = known.get(name)
             if key is None:
-                problem = f"unknown {what} config {name!r} (= {shown(value)}): docs/fidelity.md lists those that are modelled"
+                problem = (
+                    f"unknown {what} config {name!r} (= {shown(value)}): docs/fidelity.md lists those that are modelled"
+                )
                 raise table.option_error("config", name, problem + hint(name, known))
             text = ("true" if value else "false") if isinstance(value, bool) else str(value)
             try:
@@ -151,7 +156,9 @@ class _Reader:
         if name not in self._topics:
             known = ", ".join(self._topics)
             raise table.error(
-                key, f"{table.name(key)} = {shown(name)}: no [[topics]] of this name, there are {known}" + hint(name, self._topics)
+                key,
+                f"{table.name(key)} = {shown(name)}: no [[topics]] of this name, there are {known}"
+                + hint(name, self._topics),
             )
         return name
 
@@ -163,7 +170,9 @@ class _Reader:
         if times is None and "rate" not in table:
             raise table.error(None, f"{table.name()}: expected rate ({RATES}) or arrivals_csv")
         if times is not None and "rate" in table:
-            raise table.error("rate", f"{table.name('rate')}: arrivals_csv says when records arrive, so there is no rate")
+            raise table.error(
+                "rate", f"{table.name('rate')}: arrivals_csv says when records arrive, so there is no rate"
+            )
         workload = WorkloadDesign(
             name=table.text("name", topic),
             topic=topic,
@@ -172,9 +181,7 @@ class _Reader:
             arrivals=table.choice("arrivals", ARRIVALS, "regular"),
             arrival_times_us=times,
             key=self._read_key(table),
-            value_bytes=table.take(
-                "value_bytes", _byte_range, "a size in bytes, or [smallest, largest]", (200, 200)
-            ),
+            value_bytes=table.take("value_bytes", _byte_range, "a size in bytes, or [smallest, largest]", (200, 200)),
             malformed_share=table.number("malformed", 0.0, high=1.0),
             headers=self._read_headers(table),
             producers=table.whole("producers", 1, low=1, high=10_000),
@@ -195,7 +202,7 @@ class _Reader:
             if isinstance(factor, bool) or not isinstance(factor, int | float) or factor < 0:
                 raise ValueError
             points.append((duration_us(at), float(factor)))
-        if not points or any(left[0] > right[0] for left, right in zip(points, points[1:])):
+        if not points or any(left[0] > right[0] for left, right in pairwise(points)):
             raise ValueError
         return tuple(points)
 
@@ -207,7 +214,9 @@ class _Reader:
         try:
             rows = list(csv.reader((self._folder / name).read_text(encoding="utf-8").splitlines()))
         except OSError as problem:
-            raise table.error("arrivals_csv", f"{table.name('arrivals_csv')} = {shown(name)}: {problem.strerror}") from None
+            raise table.error(
+                "arrivals_csv", f"{table.name('arrivals_csv')} = {shown(name)}: {problem.strerror}"
+            ) from None
         times: list[int] = []
         for number, row in enumerate(rows, 1):
             if not row or not row[0].strip():
@@ -242,7 +251,7 @@ class _Reader:
             try:
                 str(value).format(id=0, key="", producer=0)
             except (KeyError, IndexError, ValueError):
-                problem = f'{name} = {shown(value)}: expected a text in which only {{id}}, {{key}} and {{producer}} stand for something'
+                problem = f"{name} = {shown(value)}: expected a text in which only {{id}}, {{key}} and {{producer}} stand for something"
                 raise table.option_error("headers", name, problem) from None
         return tuple((name, str(value)) for name, value in headers.items())
 
@@ -320,8 +329,13 @@ class _Reader:
             distribution=distribution,
             p99_us=inner.take("p99", _exact_us, DURATIONS, 0.0),
         )
-        if distribution == "lognormal" and not processing.per_record_us < processing.p99_us <= 14 * processing.per_record_us:
-            raise inner.error("p99", f"{inner.name('p99')}: a lognormal time needs a p99 above its mean (and at most 14 times it)")
+        if (
+            distribution == "lognormal"
+            and not processing.per_record_us < processing.p99_us <= 14 * processing.per_record_us
+        ):
+            raise inner.error(
+                "p99", f"{inner.name('p99')}: a lognormal time needs a p99 above its mean (and at most 14 times it)"
+            )
         if distribution != "lognormal" and "p99" in inner:
             raise inner.error("p99", f'{inner.name("p99")}: only with distribution = "lognormal"')
         inner.finish()
@@ -355,7 +369,7 @@ class _Reader:
             at_us=at_us,
             what=what,
             broker=table.whole("broker", None, low=1, high=cluster.brokers),
-            rack=table.choice("rack", cluster.racks, None) if cluster.racks else self._no_racks(table),
+            rack=self._read_rack(table),
             member=table.choice("member", [name for group in groups for name in member_names(group)], None),
             between=table.take(
                 "between", self._sides, f"two lists of broker ids (1 to {cluster.brokers}), such as [[1], [2, 3]]", None
@@ -368,10 +382,11 @@ class _Reader:
         table.finish()
         return fault
 
-    def _no_racks(self, table: Table) -> None:
-        if "rack" in table:
+    def _read_rack(self, table: Table) -> str | None:
+        if "rack" in table and not self._cluster.racks:
             raise table.error("rack", f"{table.name('rack')}: the cluster has no racks: name them in [cluster]")
-        table.text("rack", None)
+        rack: str | None = table.choice("rack", self._cluster.racks or (), None)
+        return rack
 
     def _sides(self, value: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
         left, right = (tuple(side) if isinstance(side, list) else (side,) for side in value)
@@ -384,10 +399,19 @@ class _Reader:
         targets = [key for key in ("broker", "rack", "member") if key in table]
         if fault.what in ("partition", "slow", "heal"):
             if targets:
-                raise table.error(targets[0], f"{table.name(targets[0])}: {fault.what!r} is between brokers: say between = [[1], [2]]")
+                raise table.error(
+                    targets[0], f"{table.name(targets[0])}: {fault.what!r} is between brokers: say between = [[1], [2]]"
+                )
             if fault.between is None and fault.what != "heal":
-                raise table.error("what", f"{table.name('between')} is missing: {fault.what!r} needs two sides, such as [[1], [2, 3]]")
-            if fault.what == "slow" and fault.factor == 1.0 and fault.extra_us == 0 and ("factor" in table or "extra" in table):
+                raise table.error(
+                    "what", f"{table.name('between')} is missing: {fault.what!r} needs two sides, such as [[1], [2, 3]]"
+                )
+            if (
+                fault.what == "slow"
+                and fault.factor == 1.0
+                and fault.extra_us == 0
+                and ("factor" in table or "extra" in table)
+            ):
                 return  # Said on purpose: back to normal.
             if fault.what == "slow" and "factor" not in table and "extra" not in table:
                 raise table.error("what", f"{table.name()}: 'slow' needs factor (of the latency) or extra (a time)")

@@ -1,6 +1,7 @@
 """Run a design: a cluster, its workloads and groups, its faults, and at the end the verdict.
 
-Rule 1:   the workload's clock starts when every group has joined; times of faults count from there.
+Rule 1:   the workload's clock starts a second after every group has joined (its members have looked up by then where to start); times
+          of faults count from there.
 Rule 2:   virtual time passes in short steps outside every task, so that progress can be told and Ctrl-C ends with what is known.
 """
 
@@ -10,7 +11,6 @@ import gc
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from time import monotonic
-from typing import Any
 
 import attrs
 
@@ -29,6 +29,7 @@ from kafkasim.sim.links import Link
 
 _STEP_US = 1_000_000
 _SETTLE_US = 60_000_000
+_LOOK_UP_US = 1_000_000
 _GC_THRESHOLD = 200_000
 
 
@@ -117,8 +118,11 @@ class _Run:
         for group in self._groups:
             group.start()
         if self._groups and not cluster.wait(self._is_settled, _SETTLE_US):
-            late = [group.design.name for group in self._groups if not group.is_settled(self._partitions_of(group.design))]
+            late = [
+                group.design.name for group in self._groups if not group.is_settled(self._partitions_of(group.design))
+            ]
             raise ConfigurationError(f"after {_SETTLE_US / 1e6:g} s these groups have no assignment: {', '.join(late)}")
+        cluster.scheduler.sleep_us(_LOOK_UP_US)
 
     def _is_settled(self) -> bool:
         return all(group.is_settled(self._partitions_of(group.design)) for group in self._groups)
@@ -369,5 +373,3 @@ def _workload_result(workload: Workload) -> WorkloadResult:
 
 def _seconds(time_us: int | None) -> float | None:
     return None if time_us is None else time_us / 1e6
-
-

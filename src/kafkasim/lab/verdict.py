@@ -133,11 +133,20 @@ def judge(
         add("at_least_once", loss.lost == 0 and loss.unavailable == 0, loss_reason(loss, allowed_losses))
     if promises.no_loss:
         gone = loss.lost_by_cluster + loss.deleted + loss.unavailable
-        add("no_loss", gone == 0, loss_reason(LossResult(loss.lost_by_cluster, loss.deleted, 0, loss.unavailable), allowed_losses))
+        add(
+            "no_loss",
+            gone == 0,
+            loss_reason(LossResult(loss.lost_by_cluster, loss.deleted, 0, loss.unavailable), allowed_losses),
+        )
     if promises.no_duplicates:
-        reason = f"{group.duplicated:,} records were worked on again" if group.duplicated else "nothing was worked on twice"
+        reason = (
+            f"{group.duplicated:,} records were worked on again" if group.duplicated else "nothing was worked on twice"
+        )
         add("no_duplicates", group.duplicated == 0, reason)
-    for name, limit, found in (("max_lag", promises.max_lag, group.max_lag), ("final_lag", promises.final_lag, group.final_lag)):
+    for name, limit, found in (
+        ("max_lag", promises.max_lag, group.max_lag),
+        ("final_lag", promises.final_lag, group.final_lag),
+    ):
         if limit is not None:
             add(f"{name} <= {limit:,}", found <= limit, f"it was {found:,} records")
     if promises.latency_p99_us is not None:
@@ -160,7 +169,11 @@ def _judge_recovery(group: GroupResult, limit_s: float, faults: Sequence[FaultRe
             continue
         took_s = fault.groups.get(group.name)
         if took_s is None:
-            add(f"recovery <= {limit_s:g} s", False, f"never after the {fault.what} of {fault.target} at {fault.at_s:g} s")
+            add(
+                f"recovery <= {limit_s:g} s",
+                False,
+                f"never after the {fault.what} of {fault.target} at {fault.at_s:g} s",
+            )
             return
         if took_s >= worst:
             worst, worst_fault = took_s, fault

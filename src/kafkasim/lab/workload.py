@@ -258,7 +258,13 @@ class Workload:
         step = len(self._producers)
         for offset, producer in enumerate(self._producers):
             self._produce(
-                producer, first + offset, step, values[offset::step], keys[offset::step], stamps_ms[offset::step], now_us
+                producer,
+                first + offset,
+                step,
+                values[offset::step],
+                keys[offset::step],
+                stamps_ms[offset::step],
+                now_us,
             )
 
     def _produce(

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Read a partition from an offset on, without a group's help, to its end; then from a time on.
 
-    assign_offsets.py <bootstrap-servers> <topic> <partition> <offset|beginning|end>
+assign_offsets.py <bootstrap-servers> <topic> <partition> <offset|beginning|end>
 """
 
 import sys

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Print what a member of a group is assigned, and every message; offsets are stored by hand and committed automatically.
 
-    consume_and_print_assignments.py [-n messages] <bootstrap-servers> <group> <topic>...
+consume_and_print_assignments.py [-n messages] <bootstrap-servers> <group> <topic>...
 """
 
 import getopt
@@ -53,7 +53,9 @@ if __name__ == "__main__":
                 continue
             if message.error():
                 raise KafkaException(message.error())
-            sys.stderr.write(f"% {message.topic()} [{message.partition()}] at offset {message.offset()} with key {message.key()}:\n")
+            sys.stderr.write(
+                f"% {message.topic()} [{message.partition()}] at offset {message.offset()} with key {message.key()}:\n"
+            )
             print(message.value())
             consumer.store_offsets(message)
             seen += 1

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Producer, consumer and admin client in ``with`` statements: flushed and closed at their ends.
 
-    context_managers.py <bootstrap-servers>
+context_managers.py <bootstrap-servers>
 """
 
 import sys

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """List brokers, topics, groups and the configuration of a topic; create and delete a topic on the way.
 
-    list_cluster.py <bootstrap-servers> <topic>
+list_cluster.py <bootstrap-servers> <topic>
 """
 
 import sys

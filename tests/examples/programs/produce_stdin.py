@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Each line of standard input becomes a message.
 
-    produce_stdin.py <bootstrap-servers> <topic>
+produce_stdin.py <bootstrap-servers> <topic>
 """
 
 import sys

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """For each partition of some topics: what a group has committed, and its lag.
 
-    watermarks.py <bootstrap-servers> <group> <topic>...
+watermarks.py <bootstrap-servers> <group> <topic>...
 """
 
 import sys
@@ -13,7 +13,7 @@ if __name__ == "__main__":
         sys.exit(f"usage: {sys.argv[0]} <bootstrap-servers> <group> <topic>...")
     servers, group = sys.argv[1:3]
     consumer = confluent_kafka.Consumer({"bootstrap.servers": servers, "group.id": group})
-    print("%-30s %9s %9s" % ("Topic [Partition]", "Committed", "Lag"))
+    print(f"{'Topic [Partition]':30} {'Committed':>9} {'Lag':>9}")
     print("=" * 50)
     for topic in sys.argv[3:]:
         metadata = consumer.list_topics(topic, timeout=10)
@@ -32,5 +32,5 @@ if __name__ == "__main__":
                 lag = str(high - low)
             else:
                 lag = str(high - partition.offset)
-            print("%-30s %9s %9s" % (f"{partition.topic} [{partition.partition}]", offset, lag))
+            print(f"{partition.topic + ' [' + str(partition.partition) + ']':30} {offset:>9} {lag:>9}")
     consumer.close()

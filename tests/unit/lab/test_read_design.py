@@ -83,7 +83,7 @@ def test_a_small_design() -> None:
         ("members = 2", 'members = 2\ncommit = "later"', 23, ['one of "before", "after", "auto"']),
         ('p99 = "9ms"', 'p99 = "1ms"', 23, ["above its mean"]),
         ('"fetch.min.bytes" = 1000', '"fetch.min.byte" = 1000', 25, ["did you mean 'fetch.min.bytes'"]),
-        ('"fetch.min.bytes" = 1000', '"fetch.min.bytes" = "x"', 25, ['Invalid value for configuration property']),
+        ('"fetch.min.bytes" = 1000', '"fetch.min.bytes" = "x"', 25, ["Invalid value for configuration property"]),
         ('"fetch.min.bytes" = 1000', '"enable.auto.commit" = true', 25, ["say it by 'commit'"]),
         ("broker = 1", "broker = 9", 30, ["from 1 to 3"]),
         ("broker = 1", 'member = "biling-1"', 30, ["did you mean 'billing-1'"]),

@@ -83,10 +83,21 @@ def test_promises_have_reasons() -> None:
     loss = LossResult(lost_by_cluster=3, pending=5)
     group = GroupResult("g", 1, 10, 2, loss, 0, 50, 5, 10, 900, 1.0, 2.0, 1, 0, 1, {}, "none")
     promises = Promises(
-        at_least_once=True, no_loss=True, no_duplicates=True, max_lag=50, final_lag=0, latency_p99_us=1000, recovery_us=SECOND
+        at_least_once=True,
+        no_loss=True,
+        no_duplicates=True,
+        max_lag=50,
+        final_lag=0,
+        latency_p99_us=1000,
+        recovery_us=SECOND,
     )
-    faults = [FaultResult(1.0, "crash", "broker 1", 0, 0, {"g": 4.0}), FaultResult(2.0, "restart", "broker 1", 0, 0, {})]
-    results = {result.promise.split()[0]: result for result in judge(group, promises, faults, "the settings allow it: acks=1")}
+    faults = [
+        FaultResult(1.0, "crash", "broker 1", 0, 0, {"g": 4.0}),
+        FaultResult(2.0, "restart", "broker 1", 0, 0, {}),
+    ]
+    results = {
+        result.promise.split()[0]: result for result in judge(group, promises, faults, "the settings allow it: acks=1")
+    }
     assert [name for name, result in results.items() if result.kept] == ["max_lag"]
     assert "in no log any more (the settings allow it: acks=1)" in results["at_least_once"].reason
     assert "5 are in the log and not worked on yet (not lost)" in results["at_least_once"].reason
