@@ -1,7 +1,7 @@
 """The generated parts of docs/fidelity.md: what modules say of themselves after ``Differs:``, and what client properties do.
 
-    python -m tests.docs.fidelity            # print what is out of date; status 1 if anything is
-    python -m tests.docs.fidelity --write    # bring the page up to date
+python -m tests.docs.fidelity            # print what is out of date; status 1 if anything is
+python -m tests.docs.fidelity --write    # bring the page up to date
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import ast
 import re
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 from kafkasim.core.model.client_config import MODELLED
@@ -50,6 +51,7 @@ def differs_of(path: Path) -> str | None:
     return None
 
 
+@cache
 def all_differences() -> dict[str, str]:
     """Module (a path below the package) -> what it says, by path."""
     found = {}
@@ -62,7 +64,7 @@ def all_differences() -> dict[str, str]:
 
 def differences_section() -> str:
     lines: list[str] = []
-    left = all_differences()
+    left = dict(all_differences())
     for folder, title in ROOMS:
         chosen = [name for name in left if name.startswith(f"{folder}/" if folder else "")]
         if not chosen:

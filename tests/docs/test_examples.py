@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import inspect
-import os
 import re
 import shlex
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
+from tests.docs.pages import PAGES, ROOT, Block, blocks, blocks_of, commands
 
 from kafkasim.lab.read_design import parse_design
-from tests.docs.pages import PAGES, ROOT, Block, blocks, blocks_of, commands
 
 _KNOWN = {"python", "py", "toml", "console", "text"}
 _COMMAND = "from kafkasim.cli import main; main()"
@@ -29,20 +29,20 @@ def page_name(page: Path) -> str:
 
 
 @pytest.mark.parametrize("page", pages_with("python"), ids=page_name)
-def test_python_of_a_page_runs(page: Path, request: pytest.FixtureRequest, tmp_path: Path) -> None:
-    """The blocks of a page run in order, in one namespace; a test function among them gets the fixtures it names."""
-    namespace: dict[str, Any] = {"__name__": "page"}
-    before = os.getcwd()
-    os.chdir(tmp_path)
-    try:
-        for block in blocks_of(page):
-            if block.language == "python":
-                known = set(namespace)
-                exec(compile("\n" * (block.line - 1) + block.text, str(page), "exec"), namespace)
-                for name in [name for name in namespace if name not in known and name.startswith("test_")]:
-                    run_test(namespace[name], request)
-    finally:
-        os.chdir(before)
+def test_python_of_a_page_runs(
+    page: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The blocks of a page run in order, in one module; a test function among them gets the fixtures it names."""
+    module = ModuleType(f"page_{page.stem}")  # a module of its own: ``install`` looks for imported names in sys.modules
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.chdir(tmp_path)
+    namespace = module.__dict__
+    for block in blocks_of(page):
+        if block.language == "python":
+            known = set(namespace)
+            exec(compile("\n" * (block.line - 1) + block.text, str(page), "exec"), namespace)
+            for name in [name for name in namespace if name not in known and name.startswith("test_")]:
+                run_test(namespace[name], request)
 
 
 def run_test(function: Any, request: pytest.FixtureRequest) -> None:
@@ -57,7 +57,11 @@ def test_design_of_a_page_can_be_read(block: Block) -> None:
 
 @pytest.mark.parametrize(
     "command",
-    [pytest.param(command, id=f"{block.name}-{command[:40]}") for block in blocks("console") for command in commands(block)],
+    [
+        pytest.param(command, id=f"{block.name}-{command[:40]}")
+        for block in blocks("console")
+        for command in commands(block)
+    ],
 )
 def test_command_of_a_page_works(command: str, tmp_path: Path) -> None:
     """A command that a page shows ends with status 0; its output is not compared."""
@@ -69,7 +73,12 @@ def test_command_of_a_page_works(command: str, tmp_path: Path) -> None:
     words = shlex.split(command, comments=True)
     assert words[0] == "kafkasim"
     done = subprocess.run(
-        [sys.executable, "-c", _COMMAND, *words[1:]], cwd=tmp_path, capture_output=True, text=True, check=False, input=""
+        [sys.executable, "-c", _COMMAND, *words[1:]],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        input="",
     )
     assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
 

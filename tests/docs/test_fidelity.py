@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from tests.docs.fidelity import PAGE, ROOT, all_differences, differs_of, up_to_date
 
 from kafkasim.core.model.client_config import MODELLED
 from kafkasim.core.model.client_config_table import CLIENT_CONFIG_KEYS
-from tests.docs.fidelity import PAGE, ROOT, all_differences, differs_of, up_to_date
 
 HINT = "run: python -m tests.docs.fidelity --write"
 
