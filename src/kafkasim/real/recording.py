@@ -53,33 +53,36 @@ class RecordingProducer(Producer):
     def __init__(self, *args: Any, **keywords: Any) -> None:
         config = _merged_config(args, keywords)
         self._recorder = _ProducerRecorder(self.history, config)
-        super().__init__(*_with_callback(args, keywords, "on_delivery", self._recorder.wrap), **keywords)
+        args = _with_callback(args, keywords, "on_delivery", self._recorder.wrap)
+        # The client tells no keywords from an empty dict of them.
+        super().__init__(*args, **keywords) if keywords else super().__init__(*args)
 
-    def produce(self, topic: Any, *args: Any, **keywords: Any) -> None:
+    def produce(self, *args: Any, **keywords: Any) -> None:
         """As the client's own; a report callback of this record is heard through the recorder."""
         wrap = self._recorder.wrap
-        if len(args) > 3 and callable(args[3]):  # value, key, partition, callback
+        if len(args) > 4 and callable(args[4]):  # topic, value, key, partition, callback
+            args = (*args[:4], wrap(args[4]), *args[5:])
+        for name in ("callback", "on_delivery"):
+            if callable(keywords.get(name)):
+                keywords[name] = wrap(keywords[name])
+        super().produce(*args, **keywords)
+
+    def produce_batch(self, *args: Any, **keywords: Any) -> Any:
+        """As the client's own, which writes errors into the given dicts: so those are lent callbacks, and get their own back."""
+        wrap = self._recorder.wrap
+        if len(args) > 3 and callable(args[3]):  # topic, messages, partition, callback
             args = (*args[:3], wrap(args[3]), *args[4:])
         for name in ("callback", "on_delivery"):
             if callable(keywords.get(name)):
                 keywords[name] = wrap(keywords[name])
-        super().produce(topic, *args, **keywords)
-
-    def produce_batch(self, topic: Any, messages: Any, *args: Any, **keywords: Any) -> Any:
-        """As the client's own, which writes errors into the given dicts: so those are lent callbacks, and get their own back."""
-        wrap = self._recorder.wrap
-        if len(args) > 1 and callable(args[1]):  # partition, callback
-            args = (args[0], wrap(args[1]), *args[2:])
-        for name in ("callback", "on_delivery"):
-            if callable(keywords.get(name)):
-                keywords[name] = wrap(keywords[name])
+        messages = args[1] if len(args) > 1 else keywords.get("messages")
         lent: list[tuple[dict[str, Any], Any]] = []
         for each in messages if isinstance(messages, list) else ():
             if isinstance(each, dict) and callable(each.get("callback")):
                 lent.append((each, each["callback"]))
                 each["callback"] = wrap(each["callback"])
         try:
-            return super().produce_batch(topic, messages, *args, **keywords)
+            return super().produce_batch(*args, **keywords)
         finally:
             for each, callback in lent:
                 each["callback"] = callback
@@ -129,7 +132,8 @@ class RecordingConsumer(Consumer):
 
     def __init__(self, *args: Any, **keywords: Any) -> None:
         self._recorder = _ConsumerRecorder(self.history, _merged_config(args, keywords))
-        super().__init__(*_with_callback(args, keywords, "on_commit", self._recorder.wrap_on_commit), **keywords)
+        args = _with_callback(args, keywords, "on_commit", self._recorder.wrap_on_commit)
+        super().__init__(*args, **keywords) if keywords else super().__init__(*args)
 
     def poll(self, *args: Any, **keywords: Any) -> Any:
         """As the client's own."""
@@ -144,38 +148,39 @@ class RecordingConsumer(Consumer):
         self._recorder.delivered(messages)
         return messages
 
-    def subscribe(self, topics: Any, *args: Any, **keywords: Any) -> None:
+    def subscribe(self, *args: Any, **keywords: Any) -> None:
         """As the client's own; callbacks are heard through the recorder, and the recorder hears without any."""
-        given = {**dict(zip(("on_assign", "on_revoke", "on_lost"), args)), **keywords}
-        if len(args) <= 3 and all(callable(callback) for callback in given.values()):
-            super().subscribe(topics, **{**given, **self._recorder.rebalance_callbacks(given)})
+        given = {**dict(zip(("topics", "on_assign", "on_revoke", "on_lost"), args)), **keywords}
+        callbacks = {name: callback for name, callback in given.items() if name != "topics"}
+        if "topics" in given and len(args) <= 4 and all(callable(callback) for callback in callbacks.values()):
+            super().subscribe(given["topics"], **{**callbacks, **self._recorder.rebalance_callbacks(callbacks)})
         else:
-            super().subscribe(topics, *args, **keywords)
+            super().subscribe(*args, **keywords)
 
-    def assign(self, partitions: Any) -> None:
+    def assign(self, *args: Any, **keywords: Any) -> None:
         """As the client's own."""
-        super().assign(partitions)
-        self._recorder.assigned(partitions)
+        super().assign(*args, **keywords)
+        self._recorder.assigned(_first(args, keywords, "partitions"))
 
     def unassign(self) -> None:
         """As the client's own."""
         super().unassign()
         self._recorder.unassigned()
 
-    def incremental_assign(self, partitions: Any) -> None:
+    def incremental_assign(self, *args: Any, **keywords: Any) -> None:
         """As the client's own."""
-        super().incremental_assign(partitions)
-        self._recorder.added(partitions)
+        super().incremental_assign(*args, **keywords)
+        self._recorder.added(_first(args, keywords, "partitions"))
 
-    def incremental_unassign(self, partitions: Any) -> None:
+    def incremental_unassign(self, *args: Any, **keywords: Any) -> None:
         """As the client's own."""
-        super().incremental_unassign(partitions)
-        self._recorder.removed(partitions)
+        super().incremental_unassign(*args, **keywords)
+        self._recorder.removed(_first(args, keywords, "partitions"))
 
     def seek(self, *args: Any, **keywords: Any) -> None:
         """As the client's own."""
         super().seek(*args, **keywords)
-        self._recorder.sought(args[0] if args else keywords["partition"])
+        self._recorder.sought(_first(args, keywords, "partition"))
 
     def commit(self, *args: Any, **keywords: Any) -> Any:
         """As the client's own; an asynchronous commit's end is heard through ``on_commit``."""
@@ -294,6 +299,10 @@ def _with_callback(
     elif not args and keywords:
         keywords[name] = wrap(None)
     return args
+
+
+def _first(args: tuple[Any, ...], keywords: Mapping[str, Any], name: str) -> Any:
+    return args[0] if args else keywords[name]
 
 
 def _client_id(config: Mapping[str, Any]) -> str:
