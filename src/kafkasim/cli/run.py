@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import signal
 import sys
@@ -37,6 +38,8 @@ def run_command(path: str, seed: int | None, duration: str | None, as_json: bool
             on_progress=None if line is None else line.show,
             should_stop=lambda: bool(interrupts),
         )
+    # The world of the run is one great cycle of records: looking through it for garbage would take as long as a good part of the run.
+    gc.freeze()
     if line is not None:
         line.clear()
     if as_json:

@@ -70,14 +70,13 @@ class GroupMeasure:
 
     def on_latencies(self, stamps_ms: Sequence[int], done_us: int | Sequence[int]) -> None:
         """End-to-end latencies of records: from their timestamps to when each was done."""
+        epoch_ms = EPOCH_US // 1000
         if isinstance(done_us, int):
-            done_ms = (EPOCH_US + done_us) // 1000
+            done_ms = epoch_ms + done_us // 1000
             self.latency_ms.update([done_ms - stamp_ms for stamp_ms in stamps_ms])
         else:
-            epoch_us = EPOCH_US
-            self.latency_ms.update(
-                [(epoch_us + at_us) // 1000 - stamp_ms for at_us, stamp_ms in zip(done_us, stamps_ms)]
-            )
+            # The division comes first: virtual times are small integers, times since 1970 are not, and those divide slowly.
+            self.latency_ms.update([at_us // 1000 + epoch_ms - stamp_ms for at_us, stamp_ms in zip(done_us, stamps_ms)])
 
     def on_error(self, what: str) -> None:
         self.errors[what] = self.errors.get(what, 0) + 1

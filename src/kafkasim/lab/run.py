@@ -14,6 +14,7 @@ from time import monotonic
 
 import attrs
 
+from kafkasim.core.client.accumulator import DeliveryReport
 from kafkasim.core.model.errors import ErrorCode
 from kafkasim.core.model.group_messages import OffsetFetchRequest
 from kafkasim.core.model.ids import TopicPartition
@@ -23,7 +24,7 @@ from kafkasim.lab.design import Design, FaultDesign, GroupDesign
 from kafkasim.lab.measure import SAMPLE_US, Sampler, quantile
 from kafkasim.lab.members import Group, Member
 from kafkasim.lab.result import FaultResult, GroupResult, PartitionResult, Result, WorkloadResult
-from kafkasim.lab.verdict import HARMFUL, LogAtEnd, back_us, judge, losses, processing_text, recovery_us
+from kafkasim.lab.verdict import HARMFUL, LogAtEnd, back_us, judge, losses, not_in_log, processing_text, recovery_us
 from kafkasim.lab.workload import Workload, surge_factor
 from kafkasim.sim.links import Link
 
@@ -205,7 +206,9 @@ class _Run:
         logs = self._logs()
         report = cluster.check()
         faults = [self._fault_result(index, fault) for index, fault in enumerate(self._faults)]
-        groups = [self._group_result(group, logs) for group in self._groups]
+        reports = [report for workload in self._workloads for report in workload.reports]
+        gone = not_in_log(reports, logs)
+        groups = [self._group_result(group, logs, gone) for group in self._groups]
         allowed = self._allowed_losses()
         promises = [
             promise
@@ -242,15 +245,16 @@ class _Run:
                 logs[tp] = LogAtEnd(cluster.log(tp), state.log_start_offset or 0, state.high_watermark is not None)
         return logs
 
-    def _group_result(self, group: Group, logs: Mapping[TopicPartition, LogAtEnd]) -> GroupResult:
+    def _group_result(
+        self, group: Group, logs: Mapping[TopicPartition, LogAtEnd], gone: list[DeliveryReport]
+    ) -> GroupResult:
         measure, design = group.measure, group.design
         in_hand: dict[TopicPartition, int] = {}
         for member in group.members:
             for part in member.in_hand:
                 offset = part.batch.offset_at(part.start)
                 in_hand[part.tp] = min(in_hand.get(part.tp, offset), offset)
-        reports = [report for workload in self._workloads for report in workload.reports]
-        loss = losses(measure, self._reads[design.name], logs, reports, self._committed(design.name), in_hand)
+        loss = losses(measure, self._reads[design.name], logs, gone, self._committed(design.name), in_hand)
         return GroupResult(
             name=design.name,
             members=design.members,

@@ -38,32 +38,39 @@ class LogAtEnd:
         self.columns: dict[Columns, None] = dict.fromkeys(batch.columns for batch in batches)
 
 
+def not_in_log(reports: Iterable[DeliveryReport], logs: Mapping[TopicPartition, LogAtEnd]) -> list[DeliveryReport]:
+    """What was acknowledged and is not in the log now; the same for every group."""
+    return [report for report in reports if report.tp in logs and report.batch.columns not in logs[report.tp].columns]
+
+
 def losses(
     measure: GroupMeasure,
     topics: Sequence[str],
     logs: Mapping[TopicPartition, LogAtEnd],
-    reports: Iterable[DeliveryReport],
+    gone: Iterable[DeliveryReport],
     committed: Mapping[TopicPartition, int],
     in_hand: Mapping[TopicPartition, int],
 ) -> LossResult:
-    """``committed``: the group's offsets; ``in_hand``: where a living member's unfinished work begins, which no commit skips."""
+    """``gone``: as ``not_in_log`` says. ``committed``: the group's offsets. ``in_hand``: where a living member's unfinished work
+    begins, which no commit skips.
+    """
     result = LossResult()
     for tp, log in logs.items():
         if tp.topic in topics:
             resumes_at = min(committed.get(tp, 0), in_hand.get(tp, committed.get(tp, 0)))
             _count_unread(measure, log, resumes_at, result)
-    for report in reports:
-        log_at_end = logs.get(report.tp)
-        if report.tp.topic not in topics or log_at_end is None or report.batch.columns in log_at_end.columns:
+    for report in gone:
+        if report.tp.topic not in topics:
             continue
+        log = logs[report.tp]
         seen = measure.seen.get(report.batch.columns, ())
-        gone = sum(stop - start for start, stop in missing(seen, report.start, report.stop))
-        if not log_at_end.has_leader:
-            result.unavailable += gone
-        elif 0 <= report.base_offset + report.stop <= log_at_end.start_offset:
-            result.deleted += gone
+        count = sum(stop - start for start, stop in missing(seen, report.start, report.stop))
+        if not log.has_leader:
+            result.unavailable += count
+        elif 0 <= report.base_offset + report.stop <= log.start_offset:
+            result.deleted += count
         else:
-            result.lost_by_cluster += gone
+            result.lost_by_cluster += count
     return result
 
 
@@ -71,8 +78,9 @@ def _count_unread(measure: GroupMeasure, log: LogAtEnd, resumes_at: int, result:
     """What the log holds and the group has not worked on: behind its committed offset, or still ahead of it."""
     seen = measure.seen
     for batch in log.batches:
-        count = len(batch.columns)
-        known = seen.get(batch.columns, ())
+        columns = batch.columns
+        known = seen.get(columns, ())
+        count = len(columns.values)
         if known == (0, count) or batch.is_control:
             continue
         for start, stop in missing(known, 0, count):

@@ -9,7 +9,7 @@ from kafkasim.lab.design import Promises
 from kafkasim.lab.measure import GroupMeasure, quantile
 from kafkasim.lab.members import lognormal_of
 from kafkasim.lab.result import FaultResult, GroupResult, LossResult
-from kafkasim.lab.verdict import LogAtEnd, back_us, judge, losses, recovery_us
+from kafkasim.lab.verdict import LogAtEnd, back_us, judge, losses, not_in_log, recovery_us
 
 TP = TopicPartition("calls", 0)
 SECOND = 1_000_000
@@ -30,7 +30,7 @@ def test_losses_by_their_kind() -> None:
     measure.on_done([Slice(TP, done, 0, 10), Slice(TP, half, 0, 4)], 0)
     log = LogAtEnd([done, half, ahead], 10, True)
     reports = [report_of(batch) for batch in (done, half, ahead, gone, deleted)]
-    loss = losses(measure, ["calls"], {TP: log}, reports, {TP: 30}, {})
+    loss = losses(measure, ["calls"], {TP: log}, not_in_log(reports, {TP: log}), {TP: 30}, {})
     assert loss == LossResult(lost_by_cluster=10, deleted=10, skipped=6, unavailable=0, pending=10)
     assert loss.lost == 26
 
@@ -39,7 +39,7 @@ def test_work_in_hand_is_not_skipped() -> None:
     """A commit before the work does not lose what a living member still works on."""
     batch = batch_at(0)
     log = LogAtEnd([batch], 0, True)
-    loss = losses(GroupMeasure("g"), ["calls"], {TP: log}, [report_of(batch)], {TP: 10}, {TP: 4})
+    loss = losses(GroupMeasure("g"), ["calls"], {TP: log}, [], {TP: 10}, {TP: 4})
     assert (loss.skipped, loss.pending) == (4, 6)
 
 
