@@ -16,13 +16,13 @@ import attrs
 
 from kafkasim.core.client.core import ClientCore, Timer
 from kafkasim.core.client.error_text import error_text, offset_text
+from kafkasim.core.client.fetch_codes import LEADER_CODES, RESETS, RETRIABLE_CODES
 from kafkasim.core.client.fetched import visible_batches
 from kafkasim.core.client.items import AppQueue, ConsumerError, Run
 from kafkasim.core.client.metadata import NOT_EXISTS
 from kafkasim.core.client.subscription import (
     ACTIVE,
     OFFSET_BEGINNING,
-    OFFSET_END,
     OFFSET_INVALID,
     OFFSET_QUERY,
     OFFSET_STORED,
@@ -61,39 +61,6 @@ _RETRY_US = 500_000
 _RESET_RETRY_US = 100_000
 _LEASE_US = 300_000_000
 
-_RESETS = {
-    "smallest": OFFSET_BEGINNING,
-    "earliest": OFFSET_BEGINNING,
-    "beginning": OFFSET_BEGINNING,
-    "largest": OFFSET_END,
-    "latest": OFFSET_END,
-    "end": OFFSET_END,
-    "error": OFFSET_INVALID,
-}
-
-#: Fetch errors that fresh metadata may cure; the application hears nothing of them.
-_LEADER_CODES = frozenset(
-    {
-        ErrorCode.OFFSET_NOT_AVAILABLE,
-        ErrorCode.UNKNOWN_TOPIC_OR_PARTITION,
-        ErrorCode.LEADER_NOT_AVAILABLE,
-        ErrorCode.NOT_LEADER_OR_FOLLOWER,
-        ErrorCode.BROKER_NOT_AVAILABLE,
-        ErrorCode.REPLICA_NOT_AVAILABLE,
-        ErrorCode.KAFKA_STORAGE_ERROR,
-        ErrorCode.UNKNOWN_LEADER_EPOCH,
-        ErrorCode.FENCED_LEADER_EPOCH,
-        ErrorCode.UNKNOWN_TOPIC_ID,
-    }
-)
-_RETRIABLE_CODES = _LEADER_CODES | {
-    ErrorCode._TRANSPORT,
-    ErrorCode._TIMED_OUT,
-    ErrorCode._TIMED_OUT_QUEUE,
-    ErrorCode.REQUEST_TIMED_OUT,
-}
-
-
 @attrs.define(slots=True, eq=False)
 class _Source:
     """A broker that partitions are fetched from."""
@@ -118,7 +85,7 @@ class Fetcher:
         self._unresolved: dict[TopicPartition, Partition] = {}
         self._resolve_timer: Timer | None = None
         self._suspended = False
-        self._reset_offset = _RESETS[str(config["auto.offset.reset"])]
+        self._reset_offset = RESETS[str(config["auto.offset.reset"])]
         self._is_read_committed = str(config["isolation.level"]) == "read_committed"
         self._isolation_level = READ_COMMITTED if self._is_read_committed else READ_UNCOMMITTED
         self._wait_ms = config.ms("fetch.wait.max.ms")
@@ -343,7 +310,7 @@ class Fetcher:
             error = answer.error
         elif error == ErrorCode.NONE:
             error = ErrorCode._UNKNOWN_PARTITION
-        if error in _RETRIABLE_CODES:
+        if error in RETRIABLE_CODES:
             if error not in (ErrorCode._TRANSPORT, ErrorCode._TIMED_OUT, ErrorCode._TIMED_OUT_QUEUE):
                 self._core.leader_lost(partition.tp.topic, now_us)
             self._query(partition, _RETRY_US, now_us)
@@ -581,7 +548,7 @@ class Fetcher:
     def _on_fetch_error(self, partition: Partition, answer: PartitionFetched, source: _Source, now_us: int) -> None:
         error = answer.error
         offset = partition.fetch_offset
-        if error in _LEADER_CODES:
+        if error in LEADER_CODES:
             if partition.broker != partition.leader:
                 self._fetch_from(partition, partition.leader, now_us)
             if not self._core.leader_hint(partition.tp, answer.current_leader, answer.current_leader_epoch, now_us):

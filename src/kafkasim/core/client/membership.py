@@ -19,7 +19,7 @@ from kafkasim.core.client.core import ClientCore, Timer
 from kafkasim.core.client.error_text import error_text
 from kafkasim.core.client.group_requests import GroupRequests
 from kafkasim.core.client.heartbeats import Heartbeats
-from kafkasim.core.client.items import ASSIGN, LOST, REVOKE, AppQueue, ConsumerError, Rebalance
+from kafkasim.core.client.items import ASSIGN, REVOKE, AppQueue, ConsumerError
 from kafkasim.core.client.join_states import (
     INIT,
     STEADY,
@@ -33,6 +33,7 @@ from kafkasim.core.client.join_states import (
     Host,
 )
 from kafkasim.core.client.leading import lead
+from kafkasim.core.client.rebalancing import Rebalancing
 from kafkasim.core.client.subscribed_topics import SubscribedTopics
 from kafkasim.core.client.subscription import TopicMatcher
 from kafkasim.core.model.effects import NEVER_US
@@ -61,7 +62,7 @@ _JOIN_RETRIED = COORDINATOR_MOVED | {
 }
 
 
-class ClassicMembership:
+class ClassicMembership(Rebalancing):
     """``group_assignment`` is what the group gave us; None when we are not (or not any more) part of a generation."""
 
     def __init__(self, core: ClientCore, queue: AppQueue, coordinator: Coordinator, host: Host) -> None:
@@ -505,73 +506,6 @@ class ClassicMembership:
     def _rejoin_at_once(self, now_us: int) -> None:
         self._join_at_us = now_us
         self._rejoin(now_us)
-
-    # --- Rebalances ------------------------------------------------------------------------------------------------
-
-    def _rebalance(self, kind: str, partitions: list[TopicPartition], now_us: int) -> None:
-        """Eager: the whole assignment comes or goes."""
-        self._count_rebalance(now_us)
-        if self._delegate(kind, partitions, now_us):
-            self.group_assignment = sorted(partitions) if kind == ASSIGN else None
-        else:
-            self.group_assignment = None
-
-    def _rebalance_incrementally(
-        self, kind: str, partitions: list[TopicPartition], *, rejoin: bool, now_us: int
-    ) -> None:
-        self._count_rebalance(now_us)
-        self._rejoin_after = rejoin
-        if not self._delegate(kind, partitions, now_us):
-            self.group_assignment = None
-            return
-        owned = self.group_assignment or []
-        if kind == ASSIGN:
-            self.group_assignment = sorted([*owned, *partitions])
-        else:
-            left = [tp for tp in owned if tp not in partitions]
-            self.group_assignment = left or None
-
-    def _count_rebalance(self, now_us: int) -> None:
-        self.rebalance_count += 1
-        self.rebalance_us = now_us
-
-    def _delegate(self, kind: str, partitions: list[TopicPartition], now_us: int) -> bool:
-        """Leave it to the application; False: it may not be asked any more, all is unassigned."""
-        if self._core.fatal_error != ErrorCode.NONE:
-            self.state = WAIT_UNASSIGN_TO_COMPLETE
-            self._rejoin_after, self._next_assignment = False, None
-            self._host.unassign_all(now_us)
-            self._host.serve_assignment(now_us)
-            return False
-        self.state = WAIT_ASSIGN_CALL if kind == ASSIGN else WAIT_UNASSIGN_CALL
-        self._host.suspend()
-        told = LOST if kind == REVOKE and self.lost else kind
-        protocol = EAGER if self.protocol == "NONE" else self.protocol
-        self._queue.put_rebalance(Rebalance(told, list(partitions), protocol))
-        self._core.wake = True
-        self._arm(now_us)
-        return True
-
-    def _lose(self, now_us: int) -> None:
-        """Our partitions may belong to others already: revoke and join again, unless a rebalance is under way."""
-        if not self.is_rebalancing:
-            self._revoke_all_rejoin(lost=True, now_us=now_us)
-
-    def _revoke_all_rejoin(self, *, lost: bool, now_us: int) -> None:
-        if self.protocol != COOPERATIVE:
-            if lost and self.group_assignment is not None:
-                self.lost = True
-            if self.group_assignment is not None and not self.waits_for_answer:
-                self._rebalance(REVOKE, self.group_assignment, now_us)
-            else:
-                self._rejoin_at_once(now_us)
-        elif self.group_assignment:
-            if lost:
-                self.lost = True
-            rejoin = not self.terminating
-            self._rebalance_incrementally(REVOKE, self.group_assignment, rejoin=rejoin, now_us=now_us)
-        elif not self.terminating:
-            self._rejoin(now_us)
 
     def _become_fatal(self, error: ErrorCode) -> None:
         self._core.become_fatal(error, f"Fatal consumer error: {error_text(error)}")
