@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+KAFKA_LIBS := .kafka/libs
 
 .PHONY: demo test lint types imports docs-test bench-smoke conformance clean
 
@@ -18,7 +19,8 @@ demo: $(STAMP)
 
 ## All tests that need no Java.
 test: $(STAMP)
-	KAFKASIM_FREEZE=1 $(BIN)/python -m pytest -q
+	KAFKASIM_FREEZE=1 $(BIN)/python -m pytest -q -m "not real"
+	@echo "left out: what needs a real Kafka (make conformance)"
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -31,6 +33,18 @@ imports: $(STAMP)
 
 bench-smoke: $(STAMP)
 	$(BIN)/python -m benchmarks.smoke
+
+## The conformance suite on real Kafka and on the simulator, and what else needs brokers. Needs Java 17 and Maven.
+## The jars of Kafka 4.3.0 are fetched once; where the environment already names a folder of jars, that is used.
+conformance: export KAFKASIM_KAFKA_LIBS ?= $(CURDIR)/$(KAFKA_LIBS)
+conformance: $(STAMP) $(if $(KAFKASIM_KAFKA_LIBS),,$(KAFKA_LIBS)/.fetched)
+	$(BIN)/kafkasim conform --document docs/conformance.md
+	$(BIN)/python -m pytest -q -m real
+
+$(KAFKA_LIBS)/.fetched: tests/real/pom.xml
+	rm -rf $(KAFKA_LIBS)
+	mvn --batch-mode --quiet -f tests/real/pom.xml dependency:copy-dependencies -DoutputDirectory=$(CURDIR)/$(KAFKA_LIBS)
+	@touch $@
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

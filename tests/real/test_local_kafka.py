@@ -18,11 +18,14 @@ from kafkasim.real.local_kafka import find_java, find_kafka_libs
 pytestmark = [pytest.mark.real, pytest.mark.slow]
 
 HOLD = """
-import time
+import pathlib, time
 
-def test_hold(kafka_cluster, tmp_path):
+def test_before(kafka_cluster):
     kafka_cluster.create_topic("t", replication_factor=1)
-    print("READY", flush=True)
+
+def test_hold(kafka_cluster):
+    kafka_cluster.produce("t", ["a"])
+    pathlib.Path("ready").touch()
     time.sleep(120)
 """
 HOLD_MARKER = "import pytest\npytestmark = pytest.mark.kafka(brokers=1)\n"
@@ -101,30 +104,35 @@ def test_a_killed_interpreter_leaves_nothing(scratch: Path) -> None:
     _wait_until_clean(scratch)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_test_run_leaves_nothing(scratch: Path, tmp_path: Path, number: signal.Signals) -> None:
-    """Ctrl-C (or SIGTERM) in the middle of a test on local brokers."""
-    test_file = tmp_path / "test_hold.py"
-    test_file.write_text(HOLD_MARKER + HOLD)
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-s",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        "--kafkasim-real=local",
-        str(test_file),
-    ]
-    run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=tmp_path)
-    assert run.stdout is not None
-    output = ""
-    while "READY" not in output:
-        line = run.stdout.readline()
-        assert line, output
-        output += line
+PYTEST = ["pytest", "-q", "-p", "no:cacheprovider", "--kafkasim-real=local", "test_hold.py"]
+CONFORM = ["kafkasim", "conform", "test_hold.py"]
+
+
+@pytest.mark.parametrize(
+    ("command", "number"), [(PYTEST, signal.SIGINT), (PYTEST, signal.SIGTERM), (CONFORM, signal.SIGINT)]
+)
+def test_an_interrupted_run_leaves_nothing(
+    scratch: Path, tmp_path: Path, command: list[str], number: signal.Signals
+) -> None:
+    """Ctrl-C (or SIGTERM) in the middle of a test on local brokers: no broker and no temporary folder stays behind."""
+    (tmp_path / "test_hold.py").write_text(HOLD_MARKER + HOLD)
+    run = subprocess.Popen(
+        [sys.executable, "-m", *command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        cwd=tmp_path,
+        process_group=0,
+    )
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "ready").exists():
+        assert run.poll() is None, run.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
     assert _processes_naming(scratch)
-    run.send_signal(number)
+    # As the terminal does: to the whole foreground group.
+    os.killpg(run.pid, number)
     run.communicate(timeout=60)
+    assert run.returncode != 0
     _wait_until_clean(scratch)
+    assert not list(scratch.iterdir())
