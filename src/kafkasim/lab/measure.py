@@ -21,6 +21,8 @@ from kafkasim.lab.ranges import Ranges, added
 from kafkasim.sim.clock import EPOCH_US
 
 SAMPLE_US = 500_000
+LATENCY_SAMPLES = 32
+_EPOCH_MS = EPOCH_US // 1000
 
 
 @attrs.define(slots=True, eq=False)
@@ -69,14 +71,21 @@ class GroupMeasure:
         self.progress_us = now_us
 
     def on_latencies(self, stamps_ms: Sequence[int], done_us: int | Sequence[int]) -> None:
-        """End-to-end latencies of records: from their timestamps to when each was done."""
-        epoch_ms = EPOCH_US // 1000
+        """End-to-end latencies of one batch: from the records' timestamps to when each was done.
+
+        Of a large batch every n-th record stands for n: the figure is a quantile over all batches, not a sum.
+        """
+        step = 1 + len(stamps_ms) // LATENCY_SAMPLES
+        counts = self.latency_ms
+        sampled = stamps_ms[::step]
         if isinstance(done_us, int):
-            done_ms = epoch_ms + done_us // 1000
-            self.latency_ms.update([done_ms - stamp_ms for stamp_ms in stamps_ms])
+            done_ms = _EPOCH_MS + done_us // 1000
+            for stamp_ms in sampled:
+                counts[done_ms - stamp_ms] += step
         else:
             # The division comes first: virtual times are small integers, times since 1970 are not, and those divide slowly.
-            self.latency_ms.update([at_us // 1000 + epoch_ms - stamp_ms for at_us, stamp_ms in zip(done_us, stamps_ms)])
+            for at_us, stamp_ms in zip(done_us[::step], sampled):
+                counts[at_us // 1000 + _EPOCH_MS - stamp_ms] += step
 
     def on_error(self, what: str) -> None:
         self.errors[what] = self.errors.get(what, 0) + 1

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import accumulate
-from math import log, sqrt
+from math import exp, log, sqrt
 from pathlib import Path
 from random import Random
 from statistics import NormalDist
@@ -43,7 +43,7 @@ class Clockwork:
         if processing.distribution == "lognormal":
             self._mu, self._sigma = lognormal_of(processing.per_record_us, processing.p99_us)
 
-    def done_us(self, start_us: int, count: int) -> list[int] | int:
+    def done_us(self, start_us: int, count: int) -> Sequence[int] | int:
         """The time at which each of ``count`` records is done, or one time for all of them."""
         first_us = start_us + self._batch_us
         mean_us = self._record_us
@@ -52,7 +52,7 @@ class Clockwork:
         if self._distribution == "constant":
             if mean_us == int(mean_us):
                 step_us = int(mean_us)
-                return list(range(first_us + step_us, first_us + step_us * count + 1, step_us))
+                return range(first_us + step_us, first_us + step_us * count + 1, step_us)
             return [first_us + int(mean_us * (index + 1)) for index in range(count)]
         return [first_us + int(spent_us) for spent_us in accumulate(self._draws(count))]
 
@@ -62,10 +62,10 @@ class Clockwork:
             random = rng.random
             return [2 * mean_us * random() for _ in range(count)]
         if self._distribution == "exponential":
-            exponential, rate = rng.expovariate, 1 / mean_us
-            return [exponential(rate) for _ in range(count)]
-        lognormal, mu, sigma = rng.lognormvariate, self._mu, self._sigma
-        return [lognormal(mu, sigma) for _ in range(count)]
+            random = rng.random
+            return [-mean_us * log(1.0 - random()) for _ in range(count)]
+        gauss, mu, sigma = rng.gauss, self._mu, self._sigma
+        return [exp(gauss(mu, sigma)) for _ in range(count)]
 
 
 def lognormal_of(mean: float, p99: float) -> tuple[float, float]:
@@ -88,7 +88,7 @@ class Member:
         self.host = Host(self.name)
         self.task: Task | None = None
         self._shell: ClientShell | None = None
-        self._in_hand: tuple[list[Slice], list[int] | int] | None = None
+        self._in_hand: tuple[list[Slice], Sequence[int] | int] | None = None
 
     @property
     def in_hand(self) -> list[Slice]:
@@ -130,7 +130,7 @@ class Member:
             self._count_until(slices, done_us, self.group.cluster.now_us)
             self._in_hand = None
 
-    def _count_until(self, slices: list[Slice], done_us: list[int] | int, now_us: int) -> None:
+    def _count_until(self, slices: list[Slice], done_us: Sequence[int] | int, now_us: int) -> None:
         """Count those records of a batch that were done by now."""
         total = sum(part.stop - part.start for part in slices)
         if isinstance(done_us, int):

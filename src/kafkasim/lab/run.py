@@ -21,7 +21,7 @@ from kafkasim.core.model.ids import TopicPartition
 from kafkasim.errors import ConfigurationError
 from kafkasim.handle import Cluster
 from kafkasim.lab.design import Design, FaultDesign, GroupDesign
-from kafkasim.lab.measure import SAMPLE_US, Sampler, quantile
+from kafkasim.lab.measure import LATENCY_SAMPLES, SAMPLE_US, Sampler, quantile
 from kafkasim.lab.members import Group, Member
 from kafkasim.lab.result import FaultResult, GroupResult, PartitionResult, Result, WorkloadResult
 from kafkasim.lab.verdict import HARMFUL, LogAtEnd, back_us, judge, losses, not_in_log, processing_text, recovery_us
@@ -336,6 +336,7 @@ class _Run:
             "network bandwidth": f"{link.bandwidth_bytes_per_s / 1e6:g} MB/s a link",
             "broker work and disk": "no time",
             "lag and replication": f"sampled every {SAMPLE_US / 1e6:g} s",
+            "latency": f"about {LATENCY_SAMPLES} records of each batch that a member takes, in whole ms",
         }
         for workload in self._workloads:
             config = workload.config

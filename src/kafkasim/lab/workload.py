@@ -138,34 +138,35 @@ class _Keys:
 
 
 class _HeaderMaker:
-    """The headers of each record, from texts in which {id}, {key} and {producer} stand for something."""
+    """The headers of records, from texts in which {id}, {key} and {producer} stand for something."""
 
     def __init__(self, design: WorkloadDesign, producer: int) -> None:
-        self._fixed: list[tuple[str, bytes] | None] = []
         self._texts = design.headers
-        for name, text in design.headers:
-            is_fixed = "{id" not in text and "{key" not in text
-            self._fixed.append((name, text.format(producer=producer).encode()) if is_fixed else None)
         self._producer = producer
-        self._is_fixed = all(pair is not None for pair in self._fixed)
-        self._all_fixed: Headers = tuple(pair for pair in self._fixed if pair is not None)
+        #: What is the same for every record; None where it is not.
+        self._fixed = [
+            None if "{id" in text or "{key" in text else (name, text.format(producer=producer).encode())
+            for name, text in design.headers
+        ]
+        self._varying = [index for index, pair in enumerate(self._fixed) if pair is None]
 
-    def make(self, number: int, key: bytes | None) -> Headers | None:
-        if self._is_fixed:
-            return self._all_fixed or None
+    def make(self, numbers: range, keys: list[bytes | None]) -> list[Headers | None]:
+        """One value a record; where only one header varies and is the id alone, as with CloudEvents, the fast way."""
+        if not self._varying:
+            return [tuple(pair for pair in self._fixed if pair is not None) or None] * len(numbers)
+        first = self._varying[0]
+        if len(self._varying) == 1 and self._texts[first][1] == "{id}":
+            name = self._texts[first][0]
+            before = tuple(pair for pair in self._fixed[:first] if pair is not None)
+            after = tuple(pair for pair in self._fixed[first + 1 :] if pair is not None)
+            return [(*before, (name, b"%d" % number), *after) for number in numbers]
+        return [self._one(number, key) for number, key in zip(numbers, keys)]
+
+    def _one(self, number: int, key: bytes | None) -> Headers:
+        shown_key = (key or b"").decode()
         return tuple(
-            [
-                pair
-                or (
-                    text[0],
-                    (
-                        str(number)
-                        if text[1] == "{id}"
-                        else text[1].format(id=number, key=(key or b"").decode(), producer=self._producer)
-                    ).encode(),
-                )
-                for pair, text in zip(self._fixed, self._texts)
-            ]
+            pair or (name, text.format(id=number, key=shown_key, producer=self._producer).encode())
+            for pair, (name, text) in zip(self._fixed, self._texts)
         )
 
 
@@ -278,11 +279,9 @@ class Workload:
         now_us: int,
     ) -> None:
         """The loop that runs per record."""
-        produce, topic, make_headers = producer.shell.engine.produce, self.design.topic, producer.headers.make
-        number = first
-        for value, key, stamp_ms in zip(values, keys, stamps_ms):
-            headers = make_headers(number, key)
-            number += step
+        produce, topic = producer.shell.engine.produce, self.design.topic
+        made = producer.headers.make(range(first, first + step * len(keys), step), keys)
+        for value, key, stamp_ms, headers in zip(values, keys, stamps_ms, made):
             error = _QUEUE_FULL if producer.waiting else produce(topic, value, key, -1, stamp_ms, headers, None, now_us)
             if error:
                 self._on_refused(producer, (value, key, stamp_ms, headers), error)

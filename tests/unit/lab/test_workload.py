@@ -6,7 +6,7 @@ from random import Random
 import pytest
 
 from kafkasim.lab.design import WorkloadDesign
-from kafkasim.lab.workload import Arrivals, malformed_pool, poisson, surge_factor, value_pool
+from kafkasim.lab.workload import Arrivals, _HeaderMaker, malformed_pool, poisson, surge_factor, value_pool
 
 
 def arrivals(design: WorkloadDesign, until_us: int, step_us: int = 25_000) -> list[int]:
@@ -55,3 +55,14 @@ def test_values_are_json_of_the_wanted_sizes() -> None:
     malformed = malformed_pool(pool)
     assert not set(malformed) & set(pool)
     assert value_pool(Random(1), 3, 3)[0] == b"000"
+
+
+def test_headers_of_records() -> None:
+    """Fixed texts, the record's number, its key and its producer; the fast way and the general one agree."""
+    fast = WorkloadDesign("w", "t", headers=(("a", "x{producer}"), ("id", "{id}"), ("b", "y")))
+    slow = WorkloadDesign("w", "t", headers=(*fast.headers, ("key", "<{key}>")))
+    made = _HeaderMaker(fast, 3).make(range(7, 9), [b"k", None])
+    assert made == [(("a", b"x3"), ("id", b"7"), ("b", b"y")), (("a", b"x3"), ("id", b"8"), ("b", b"y"))]
+    general = _HeaderMaker(slow, 3).make(range(7, 9), [b"k", None])
+    assert general == [(*(made[0] or ()), ("key", b"<k>")), (*(made[1] or ()), ("key", b"<>"))]
+    assert _HeaderMaker(WorkloadDesign("w", "t"), 1).make(range(2), [None, None]) == [None, None]
