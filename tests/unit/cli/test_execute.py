@@ -229,3 +229,27 @@ def test_no_native_client_is_loaded(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "kafkasim", "exec", "--topic", "calls:3", "--", path]
     done = subprocess.run(command, input="a\nb\n", capture_output=True, text=True, timeout=60, check=False)
     assert (done.stdout, done.returncode) == ("0 False\n", 5), done.stderr
+
+
+def test_ctrl_c_reaches_the_program(tmp_path: Path) -> None:
+    """The program gets KeyboardInterrupt where it blocks, ends in its own way, and the status is that of an interrupted program."""
+    path = script(
+        tmp_path,
+        "program.py",
+        """
+        import time
+        print("begins", flush=True)
+        try:
+            while True:
+                time.sleep(0.1)
+        except KeyboardInterrupt:
+            print("aborted")
+        """,
+    )
+    command = [sys.executable, "-m", "kafkasim", "exec", "--", path]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "begins\n"
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert (out, err, process.returncode) == ("aborted\n", "", 130)

@@ -1,6 +1,9 @@
 """``kafkasim run``: exit statuses and what goes where."""
 
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -90,3 +93,16 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     """--version prints it."""
     assert status_of("--version") == 0
     assert capsys.readouterr().out.count(".") == 2
+
+
+def test_ctrl_c_ends_with_what_is_known(design: Path) -> None:
+    """The tables so far, a word that it was interrupted, and exit status 130."""
+    command = [sys.executable, "-m", "kafkasim", "run", str(design), "--for", "100h", "--progress"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stderr is not None
+        assert process.stderr.read(1) == b"\r"
+        process.send_signal(signal.SIGINT)
+        out, _ = process.communicate(timeout=60)
+    assert b"Interrupted: this is what was known by then." in out
+    assert b"billing" in out
+    assert process.returncode == 130

@@ -1,5 +1,6 @@
 """When each record of a batch is done."""
 
+from itertools import pairwise
 from random import Random
 
 import pytest
@@ -23,6 +24,6 @@ def test_drawn_times(distribution: str, p99: float) -> None:
     """Each distribution has the mean and the 99th percentile that it should have."""
     done = Clockwork(Processing(100, distribution=distribution, p99_us=300), Random(1)).done_us(0, 40_000)
     assert not isinstance(done, int)
-    spent = sorted(later - earlier for earlier, later in zip(done, done[1:]))
+    spent = sorted(later - earlier for earlier, later in pairwise(done))
     assert sum(spent) / len(spent) == pytest.approx(100, rel=0.03)
     assert spent[int(len(spent) * 0.99)] == pytest.approx(p99, rel=0.05)
