@@ -25,6 +25,7 @@ from kafkasim.real.history import RealHistory
 
 _ACKS_ALL = -1
 _UNPLACED = -1
+_OFFSET_INVALID = -1001
 
 
 class RecordedClient(ModuleType):
@@ -104,14 +105,13 @@ class _ProducerRecorder:
 
     def _record(self, error: KafkaError | None, message: Message) -> None:
         offset = message.offset()
-        placed = error is None and offset is not None and offset >= 0
-        base_offset = offset if placed and offset is not None else _UNPLACED
+        base_offset = _OFFSET_INVALID if offset is None or error is not None else offset
         self._history.record(
             Acked(
                 self._history.now_us(),
                 self._client,
                 _place(message),
-                _batch(message, base_offset),
+                _batch(message, max(_UNPLACED, base_offset)),
                 0,
                 1,
                 _code(error),

@@ -91,7 +91,7 @@ def test_a_failed_report_keeps_its_code(cluster: RealCluster) -> None:
     producer.purge()
     producer.poll(1)
     (event,) = cluster.history.of(Acked)
-    assert (event.error, event.base_offset, event.idempotent, event.acks) == (ErrorCode._PURGE_QUEUE, -1, True, -1)
+    assert (event.error, event.base_offset, event.idempotent, event.acks) == (ErrorCode._PURGE_QUEUE, -1001, True, -1)
     assert event.client == "mine#producer-1"
 
 
