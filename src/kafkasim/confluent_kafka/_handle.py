@@ -29,6 +29,9 @@ HANDLE_CLOSED = "Handle has been closed"
 #: Long enough to be for ever, short enough to add to.
 FOREVER_US = 1 << 50
 
+#: What the binding cuts a wait of that much or more into, to look for signals in between.
+POLL_CHUNK_US = 200_000
+
 #: logging.WARNING, which is what librdkafka's syslog level 4 becomes.
 _WARNING = 30
 

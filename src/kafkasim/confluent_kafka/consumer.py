@@ -3,19 +3,20 @@
 Mirrors:  cimpl.Consumer (Consumer.c).
 Rule 1:   rebalance and commit callbacks run in poll(), consume(), close() of the calling task, in the order of the queue.
 Rule 2:   a rebalance that the application's callback did not answer is answered here, in the way of the group's protocol.
-Rule 3:   poll() raises what a callback raised at once; consume() first goes on until its number or its time is reached, and
-          then raises and drops what it had, as the real client does.
+Rule 3:   a poll() of less than 0.2 s raises what a callback raised at once; a longer one, and consume(), first goes on until
+          its number or its time is reached, and then raises and drops what it had, as the real client does.
 """
 
 from __future__ import annotations
 
 import struct
+from collections import deque
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from kafkasim.confluent_kafka._arguments import c_arguments, real
 from kafkasim.confluent_kafka._config import CONSUMER
 from kafkasim.confluent_kafka._constants import OFFSET_INVALID, OFFSET_STORED
-from kafkasim.confluent_kafka._handle import ClientHandle, timeout_us
+from kafkasim.confluent_kafka._handle import POLL_CHUNK_US, ClientHandle, timeout_us
 from kafkasim.confluent_kafka.errors import KafkaError, error_or_none, error_text, throw
 from kafkasim.confluent_kafka.message import BatchMessage, BatchSource, Message, messages_of
 from kafkasim.confluent_kafka.values import TopicPartition
@@ -181,32 +182,59 @@ class Consumer(ClientHandle):
                 if source is None or source.batch is not item.batch:
                     source = self._source = BatchSource(item.tp[0], item.tp[1], item.batch)
                 return BatchMessage(source, item.start)
-        return self._poll(shell, items, shell.now_us + timeout_us(timeout))
+        return self._poll(shell, deque(items), timeout_us(timeout))
 
-    def _poll(self, shell: ClientShell, items: list[AppItem], deadline_us: int) -> Message | None:
-        """Serve what was taken, and then what comes, until a message or the end of the time."""
+    def _poll(self, shell: ClientShell, items: deque[AppItem], limit_us: int) -> Message | None:
+        """Serve what was taken, and then what comes, until a message or the end of the time.
+
+        The binding polls in chunks of 0.2 s. A callback that raises ends its chunk, and the time left of it is lost. Then a
+        poll of less than one chunk is over; a longer one goes on, and drops the message that it finds.
+        """
+        chunk_us = shell.now_us
+        deadline_us = chunk_us + limit_us
+        failure: BaseException | None = None
         while True:
-            for index, item in enumerate(items):
-                if type(item) is Slice:
-                    self._source = BatchSource(item.tp[0], item.tp[1], item.batch)
-                    return BatchMessage(self._source, item.start)
-                if type(item) is ConsumerError:
-                    return _error_message(item)
+            raised = None
+            if items:
+                item = items.popleft()
+                if type(item) is Slice or type(item) is ConsumerError:
+                    if failure is not None:
+                        break
+                    return self._message(item)
                 try:
-                    self._serve_item(item)
+                    raised = self._attempt(self._serve_item, item)
                 except BaseException:
-                    self._kept = items[index + 1 :]
+                    self._kept = list(items)
                     raise
-            if self._gather_events():
-                self._serve_event(self._events.popleft())
-            elif self._shell is None:
-                return None  # A callback has closed us.
-            elif not self._engine.has_items():
-                remaining_us = deadline_us - shell.now_us
-                if remaining_us <= 0 or not self._wait_for_work(shell, remaining_us):
-                    shell.fruitless()
-                    return None
-            items = shell.call(self._take, 1)
+            else:
+                if self._gather_events():
+                    raised = self._attempt(self._serve_event, self._events.popleft())
+                elif self._shell is None:
+                    break  # A callback has closed us.
+                elif not self._engine.has_items():
+                    remaining_us = deadline_us - shell.now_us
+                    if remaining_us <= 0 or not self._wait_for_work(shell, remaining_us):
+                        break
+                if raised is None:
+                    items.extend(shell.call(self._take, 1))
+            if raised is not None:
+                failure = raised
+                deadline_us -= POLL_CHUNK_US - (shell.now_us - chunk_us) % POLL_CHUNK_US
+                chunk_us = shell.now_us
+                if limit_us < POLL_CHUNK_US or deadline_us <= chunk_us:
+                    self._kept = list(items)
+                    break
+        if failure is not None:
+            raise failure
+        shell.fruitless()
+        return None
+
+    def _message(self, item: Slice | ConsumerError) -> Message:
+        if type(item) is ConsumerError:
+            return _error_message(item)
+        assert isinstance(item, Slice)
+        self._source = BatchSource(item.tp[0], item.tp[1], item.batch)
+        return BatchMessage(self._source, item.start)
 
     @c_arguments("|Id")
     def consume(self, num_messages: int = 1, timeout: float = -1.0) -> list[Message]:

@@ -3,7 +3,8 @@
 Mirrors:  cimpl.Producer (Producer.c).
 Rule 1:   produce() is one of the three places where work is done per record: it converts as little as it can.
 Rule 2:   a delivery report stands for a slice of a batch; its messages are made only where somebody asked for a callback.
-Rule 3:   after an exception in a callback the rest of the reports wait for the next poll() or flush().
+Rule 3:   after an exception in a callback the rest of the reports wait for the next poll() or flush(); close() drops them, and
+          what is not delivered yet.
 Differs:  transactions come with a later version and raise until then.
 """
 
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from kafkasim.confluent_kafka._arguments import c_arguments, c_positional, payload, real, timeout_ms
 from kafkasim.confluent_kafka._config import PRODUCER
-from kafkasim.confluent_kafka._handle import ClientHandle, timeout_us
+from kafkasim.confluent_kafka._handle import POLL_CHUNK_US, ClientHandle, timeout_us
 from kafkasim.confluent_kafka._headers import headers_of
 from kafkasim.confluent_kafka.errors import KafkaError, error_or_none, error_text, throw
 from kafkasim.confluent_kafka.message import BatchSource, DeliveredMessage
@@ -146,31 +147,51 @@ class Producer(ClientHandle):
     def flush(self, timeout: float = -1.0) -> int:
         """Send what is queued at once and serve reports until none is outstanding; returns what is left after ``timeout``."""
         shell = self._require_open(PRODUCER_CLOSED)
-        shell.call(self._engine.begin_flush)
-        try:
-            failure = self._flush(shell, timeout_ms(timeout))
-        finally:
-            self._engine.end_flush()
+        failure = self._flush(shell, timeout_ms(timeout))
         if failure is not None:
             raise failure
         return len(self)
 
-    def _flush(self, shell: Any, milliseconds: int) -> BaseException | None:
-        """Serve until nothing is outstanding or the time is up; the last exception of a callback."""
+    def _flush(self, shell: Any, milliseconds: int, *, is_chunked: bool = True) -> BaseException | None:
+        """Serve until nothing is outstanding or the time is up; the last exception of a callback.
+
+        The binding flushes in chunks of 0.2 s. A callback that raises ends its chunk, and the time left of it is lost; a
+        flush of less than one chunk, or one without chunks, is over.
+        """
         failure: BaseException | None = None
-        deadline_us = None if milliseconds < 0 else shell.now_us + milliseconds * 1000
-        while True:
-            if self._gather():
-                try:
-                    self._serve()
-                except Exception as exception:
-                    failure = exception
-                continue
-            if not len(self):
-                return failure
-            remaining_us = None if deadline_us is None else deadline_us - shell.now_us
-            if (remaining_us is not None and remaining_us <= 0) or not shell.wait(self._gather, remaining_us):
-                return failure
+        chunk_us = shell.now_us
+        deadline_us = None if milliseconds < 0 else chunk_us + milliseconds * 1000
+        if 0 <= milliseconds * 1000 < POLL_CHUNK_US:
+            is_chunked = False
+        has_begun = False
+        try:
+            while True:
+                if self._gather():
+                    try:
+                        self._serve()
+                    except Exception as exception:
+                        failure = exception
+                        if not is_chunked:
+                            return failure
+                        if deadline_us is not None:
+                            deadline_us -= POLL_CHUNK_US - (shell.now_us - chunk_us) % POLL_CHUNK_US
+                            chunk_us = shell.now_us
+                            if deadline_us <= chunk_us:
+                                return failure
+                    continue
+                if not len(self):
+                    return failure
+                if not has_begun:
+                    # What was reported before is served before the client's threads hear of the flush.
+                    has_begun = True
+                    shell.call(self._engine.begin_flush)
+                    continue
+                remaining_us = None if deadline_us is None else deadline_us - shell.now_us
+                if (remaining_us is not None and remaining_us <= 0) or not shell.wait(self._gather, remaining_us):
+                    return failure
+        finally:
+            if has_begun:
+                self._engine.end_flush()
 
     def _gather(self) -> bool:
         """Take reports and events from the engine; True if there are any to serve. Runs no user code."""
@@ -242,12 +263,11 @@ class Producer(ClientHandle):
         shell.call(self._engine.purge, in_queue, in_flight)
 
     def close(self, *_ignored: Any) -> bool:
-        """Deliver what is outstanding, however long it takes, and end."""
+        """Deliver what is outstanding, however long it takes, and end; a callback that raises ends it at once."""
         shell = self._shell
         if shell is None:
             return True
-        shell.call(self._engine.begin_flush)
-        failure = self._flush(shell, -1)
+        failure = self._flush(shell, -1, is_chunked=False)
         left = len(self)
         self._shell = None
         shell.call(self._engine.close)
@@ -265,7 +285,12 @@ class Producer(ClientHandle):
     def __exit__(self, *exc: Any) -> None:
         if len(exc) != 3:
             raise TypeError(f"__exit__ expected 3 arguments, got {len(exc)}")
-        self.close()
+        try:
+            self.close()
+        except Exception as failure:
+            # The binding forgets to look whether close() failed, and the interpreter notices.
+            text = "<built-in method __exit__ of Producer object> returned a result with an exception set"
+            raise SystemError(text) from failure
 
     # --- Transactions ----------------------------------------------------------------------------------------------
 

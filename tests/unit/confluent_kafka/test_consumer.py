@@ -162,7 +162,7 @@ def test_lost_partitions_go_to_on_lost_or_on_revoke(consumer: Consumer) -> None:
 
 
 def test_exception_in_on_assign_leaves_poll_after_the_answer(consumer: Consumer) -> None:
-    """The group goes on: the assignment is made, and what follows comes with the next poll()."""
+    """The group goes on: the assignment is made, and what follows comes with the next poll(), or is lost to a long one."""
 
     def on_assign(who: Consumer, partitions: Any) -> None:
         raise ValueError("bad")
@@ -170,9 +170,14 @@ def test_exception_in_on_assign_leaves_poll_after_the_answer(consumer: Consumer)
     consumer.subscribe(["t"], on_assign=on_assign)
     put(consumer, Rebalance("assign", [T0], "EAGER"), slice_of(1))
     with pytest.raises(ValueError, match="bad"):
-        consumer.poll(1)
+        consumer.poll(0.199)
     assert len(consumer.assignment()) == 1
     assert consumer.poll(0) is not None
+    put(consumer, Rebalance("assign", [T0], "EAGER"), slice_of(1), slice_of(1))
+    with pytest.raises(ValueError, match="bad"):
+        consumer.poll(1)
+    assert consumer.poll(0) is not None
+    assert consumer.poll(0) is None
 
 
 def test_consume_raises_at_its_end_and_drops_what_it_had(consumer: Consumer) -> None:
