@@ -64,7 +64,7 @@ def groups(count: int) -> Figures:
         consumers = [
             cluster.consumer(f"group-{index}", [_TOPIC], auto_offset_reset="earliest") for index in range(count)
         ]
-        _join(consumers)
+        _join(cluster, consumers)
         joined = time.perf_counter()
         cluster.produce(_TOPIC, [b"x" * 200] * RECORDS)
         for consumer in consumers:
@@ -90,7 +90,7 @@ def members(count: int) -> Figures:
         before = resident_bytes()
         started = time.perf_counter()
         consumers = [cluster.consumer("billing", [_TOPIC], auto_offset_reset="earliest") for _ in range(count)]
-        _join(consumers)
+        _join(cluster, consumers)
         joined = time.perf_counter()
         virtual = cluster.now
         events = cluster.kernel.events
@@ -104,11 +104,13 @@ def members(count: int) -> Figures:
         }
 
 
-def _join(consumers: list[Any]) -> None:
+def _join(cluster: Any, consumers: list[Any]) -> None:
+    """Poll until each has partitions; the waiting in between is the cluster's, or a thousand polls would take it in turns."""
     waiting = list(consumers)
     while waiting:
+        cluster.run_for(0.5)
         for consumer in waiting:
-            consumer.poll(0.01)
+            consumer.poll(0)
         waiting = [consumer for consumer in waiting if not consumer.assignment()]
 
 
