@@ -77,11 +77,11 @@ def fan_out(ck: ModuleType, bootstrap: str, records: int, groups: int) -> Timing
 
 
 def on_simulator(records: int, groups: int) -> Timing:
-    import kafkasim
+    from kafkasim import Cluster
     from kafkasim import confluent_kafka as ck
 
     started = time.perf_counter()
-    with kafkasim.Cluster(brokers=3, seed=1) as cluster:
+    with Cluster(brokers=3, seed=1) as cluster:
         cluster.create_topic(TOPIC, partitions=PARTITIONS, replication_factor=3)
         made = time.perf_counter() - started
         timing = fan_out(ck, cluster.bootstrap_servers, records, groups)
