@@ -9,7 +9,9 @@ Differs:  no snapshots yet (``log_start`` stays 0), so the log holds every batch
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
+from itertools import islice
+
+from sortedcontainers import SortedDict
 
 from kafkasim.core.model.ids import NO_NODE, NodeId
 from kafkasim.core.model.messages import EpochEnd
@@ -19,56 +21,50 @@ from kafkasim.core.model.metadata import MetadataBatch
 class MetadataLog:
     """``log_end`` is the offset of the next record; ``last_epoch`` is 0 while the log is empty."""
 
-    __slots__ = ("_base_offsets", "_batches", "_epoch_starts", "_epochs", "log_end", "log_start")
+    __slots__ = ("_batches", "_epochs", "log_end", "log_start")
 
     def __init__(self) -> None:
         self.log_start = 0
         self.log_end = 0
-        self._batches: list[MetadataBatch] = []
-        self._base_offsets: list[int] = []
-        # The epoch cache as two columns: epochs ascend, each begins at the offset beside it.
-        self._epochs: list[int] = []
-        self._epoch_starts: list[int] = []
+        #: By base offset.
+        self._batches: SortedDict = SortedDict()
+        #: The epoch cache: where each epoch begins.
+        self._epochs: SortedDict = SortedDict()
 
     @property
     def last_epoch(self) -> int:
-        return self._epochs[-1] if self._epochs else 0
+        return int(self._epochs.peekitem()[0]) if self._epochs else 0
 
     def append(self, batch: MetadataBatch) -> None:
         assert batch.base_offset == self.log_end, "a batch must continue the log"
         assert batch.records, "a batch holds at least one record"
         assert batch.epoch >= self.last_epoch, "leader epochs never fall along the log"
-        if not self._epochs or batch.epoch > self._epochs[-1]:
-            self._epochs.append(batch.epoch)
-            self._epoch_starts.append(batch.base_offset)
-        self._batches.append(batch)
-        self._base_offsets.append(batch.base_offset)
+        self._epochs.setdefault(batch.epoch, batch.base_offset)
+        self._batches[batch.base_offset] = batch
         self.log_end = batch.next_offset
 
     def read(self, from_offset: int, max_batches: int) -> tuple[MetadataBatch, ...]:
         """At most ``max_batches`` batches that begin at ``from_offset`` or later."""
         if from_offset >= self.log_end:
             return ()
-        first = bisect_left(self._base_offsets, from_offset)
-        return tuple(self._batches[first : first + max_batches])
+        return tuple(self._batches[base] for base in islice(self._batches.irange(from_offset), max_batches))
 
     def read_between(self, from_offset: int, end_offset: int) -> list[MetadataBatch]:
         """Whole batches of ``[from_offset, end_offset)``."""
         if from_offset >= end_offset:
             return []
-        first = bisect_left(self._base_offsets, from_offset)
-        last = bisect_left(self._base_offsets, end_offset)
-        return self._batches[first:last]
+        return [self._batches[base] for base in self._batches.irange(from_offset, end_offset, (True, False))]
 
     def end_offset_for_epoch(self, epoch: int) -> EpochEnd:
         """Where ``epoch`` ends, or the largest known one below it; beyond the last epoch it is the end of the log."""
         if epoch >= self.last_epoch:
             return EpochEnd(self.last_epoch, self.log_end)
-        following = bisect_right(self._epochs, epoch)
+        following = self._epochs.bisect_right(epoch)
+        next_start = self._epochs.peekitem(following)[1]
         if following == 0:
             # Older than everything here: that epoch, wherever it was written, ended before our first record.
-            return EpochEnd(epoch, self._epoch_starts[0])
-        return EpochEnd(self._epochs[following - 1], self._epoch_starts[following])
+            return EpochEnd(epoch, next_start)
+        return EpochEnd(self._epochs.peekitem(following - 1)[0], next_start)
 
     def diverging_end(self, fetch_offset: int, last_fetched_epoch: int) -> EpochEnd | None:
         """None if a log that ends at ``fetch_offset`` in that epoch is a prefix of this; else where to look next."""
@@ -92,14 +88,12 @@ class MetadataLog:
         """Drop every batch at or above ``offset``."""
         if offset >= self.log_end:
             return
-        kept = bisect_left(self._base_offsets, offset)
-        assert self._base_offsets[kept] == offset, "truncation falls between batches"
-        del self._batches[kept:]
-        del self._base_offsets[kept:]
+        assert offset in self._batches, "truncation falls between batches"
+        while self._batches and self._batches.peekitem()[0] >= offset:
+            self._batches.popitem()
         self.log_end = offset
-        while self._epoch_starts and self._epoch_starts[-1] >= offset:
-            self._epoch_starts.pop()
-            self._epochs.pop()
+        while self._epochs and self._epochs.peekitem()[1] >= offset:
+            self._epochs.popitem()
 
 
 class QuorumStateFile:
