@@ -196,6 +196,50 @@ def test_a_subscription_that_names_nothing(kit, topics):
         kit.consumer().subscribe(topics)
 
 
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "^(?!x)a",
+        "^(?:a)",
+        "^a(?P<x>b)",
+        "^a{",
+        "^a{2",
+        "^a{2,1}",
+        "^a{32768}",
+        "^*",
+        "^{1}",
+        "^a|*",
+        "^\\1",
+        "^[[:foo:]]",
+        "^\\",
+    ],
+)
+def test_a_pattern_that_only_python_knows_is_refused(kit, pattern):
+    """Patterns are POSIX extended regular expressions."""
+    with kit.fails("_INVALID_ARG", "Failed to set subscription: Local: Invalid argument or configuration"):
+        kit.consumer().subscribe([pattern])
+
+
+@pytest.mark.parametrize(
+    "pattern", ["^a)", "^a**", "^a+?", "^a|", "^()", "^a{,3}", "^(a)\\1", "^[[:alpha:]]", "^[\\d]", "^\\d"]
+)
+def test_a_pattern_of_posix_is_taken(kit, pattern):
+    """Among them some that Python refuses or reads in another way."""
+    assert kit.consumer().subscribe([pattern]) is None
+
+
+def test_a_backslash_d_in_a_pattern_is_a_d(kit):
+    """POSIX knows no \\d: it is the letter."""
+    digit, letter = kit.topic(label="p-1"), kit.topic(label="p-d")
+    prefix = digit[: digit.index("1")]
+    assert letter.startswith(f"{prefix}d")
+    consumer = kit.consumer(topics=[rf"^{prefix}\d"])
+    kit.wait(lambda: consumer.assignment(), consumer)
+    assert [each.topic for each in consumer.assignment()] == [letter]
+    consumer.subscribe([f"^{prefix}[0-9]"])
+    kit.wait(lambda: [each.topic for each in consumer.assignment()] == [digit], consumer)
+
+
 @pytest.mark.parametrize("name", ["on_assign", "on_revoke", "on_lost"])
 def test_rebalance_callbacks_have_to_be_callable(kit, name):
     """subscribe() checks its callbacks."""

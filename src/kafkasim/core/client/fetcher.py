@@ -61,6 +61,7 @@ _RETRY_US = 500_000
 _RESET_RETRY_US = 100_000
 _LEASE_US = 300_000_000
 
+
 @attrs.define(slots=True, eq=False)
 class _Source:
     """A broker that partitions are fetched from."""

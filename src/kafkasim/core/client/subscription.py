@@ -7,13 +7,13 @@ Rule 1:   a ``Partition`` lives as long as its consumer, because pause() and the
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import Any
 
 import attrs
 
 from kafkasim.core.client.metadata import MetadataCache
+from kafkasim.core.client.patterns import compile_pattern
 from kafkasim.core.model.errors import ErrorCode
 from kafkasim.core.model.ids import NO_EPOCH, NO_LEADER, NodeId, TopicPartition
 
@@ -155,10 +155,7 @@ class TopicMatcher:
     def __init__(self, topics: list[str]) -> None:
         self.topics = list(dict.fromkeys(topics))
         self.names = [name for name in self.topics if not name.startswith("^")]
-        try:
-            self._patterns = [re.compile(name) for name in self.topics if name.startswith("^")]
-        except re.error as problem:
-            raise ValueError(str(problem)) from problem
+        self._patterns = [compile_pattern(name) for name in self.topics if name.startswith("^")]
 
     @property
     def has_patterns(self) -> bool:
