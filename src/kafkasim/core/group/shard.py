@@ -13,16 +13,9 @@ from typing import Any
 
 import attrs
 
-from kafkasim.core.group.classic import (
-    COMPLETING_REBALANCE,
-    DEAD,
-    EMPTY,
-    STABLE,
-    ClassicGroup,
-    GroupLimits,
-    TimerKey,
-)
+from kafkasim.core.group.classic import ClassicGroup
 from kafkasim.core.group.effects import Answer, GroupEffect, Persist, Token, append_error
+from kafkasim.core.group.members import COMPLETING_REBALANCE, DEAD, EMPTY, STABLE, GroupLimits, TimerKey
 from kafkasim.core.group.offsets import CommittedOffset, OffsetStore
 from kafkasim.core.group.records import (
     GroupMetadataKey,

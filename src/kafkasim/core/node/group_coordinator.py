@@ -12,8 +12,8 @@ from collections.abc import Callable
 from typing import Any
 
 from kafkasim.core.controller.image import ImageDelta, leader_of
-from kafkasim.core.group.classic import GroupLimits
 from kafkasim.core.group.effects import Answer
+from kafkasim.core.group.members import GroupLimits
 from kafkasim.core.group.partitioning import coordinator_partition
 from kafkasim.core.group.shard import GroupSettings, GroupShard
 from kafkasim.core.model.effects import NEVER_US
