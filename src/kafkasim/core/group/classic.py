@@ -225,8 +225,8 @@ class ClassicGroup(GroupMembers):
 
     def _prepare_rebalance(self, now_us: int) -> None:
         initial = self.state == EMPTY
+        self._timers.disarm(("sync", self.group_id, ""))
         if self.state == COMPLETING_REBALANCE:
-            self._timers.disarm(("sync", self.group_id, ""))
             for member in self.members.values():
                 member.assignment = NO_ASSIGNMENT
                 self._answer_sync(member, ErrorCode.REBALANCE_IN_PROGRESS, now_us)
@@ -251,7 +251,7 @@ class ClassicGroup(GroupMembers):
             self._on_initial_delay_over(now_us)
         elif kind == "join" and self.state == PREPARING_REBALANCE:
             self._complete_join(now_us)
-        elif kind == "sync" and self.state == COMPLETING_REBALANCE:
+        elif kind == "sync" and self.state in (COMPLETING_REBALANCE, STABLE):
             self._on_sync_expired(now_us)
 
     def _on_initial_delay_over(self, now_us: int) -> None:
@@ -349,6 +349,7 @@ class ClassicGroup(GroupMembers):
         if member is None or error is not ErrorCode.NONE:
             self._effects.append(Answer(token, SyncGroupResponse(error)))
         elif self.state == STABLE:
+            self._note_sync(member)
             member.sync = token
             self._answer_sync(member, ErrorCode.NONE, now_us)
         else:
@@ -371,7 +372,7 @@ class ClassicGroup(GroupMembers):
         if member.sync is not None:
             self._answer_sync(member, ErrorCode.REBALANCE_IN_PROGRESS, now_us)
         member.sync = token
-        self._synced[member.member_id] = None
+        self._note_sync(member)
         if member.member_id == self.leader_id:
             given = dict(request.assignments)
             assignments = {member_id: given.get(member_id, NO_ASSIGNMENT) for member_id in self.members}
@@ -391,11 +392,16 @@ class ClassicGroup(GroupMembers):
                 self._answer_sync(member, append_error(error), now_us)
             self._prepare_rebalance(now_us)
             return
-        self._timers.disarm(("sync", self.group_id, ""))
         self._become(STABLE, now_us)
         for member in self.members.values():
             member.assignment = assignments.get(member.member_id, NO_ASSIGNMENT)
             self._answer_sync(member, ErrorCode.NONE, now_us)
+
+    def _note_sync(self, member: ClassicMember) -> None:
+        """A member that never syncs does not count, even if the group is stable without it."""
+        self._synced[member.member_id] = None
+        if all(member_id in self._synced for member_id in self.members):
+            self._timers.disarm(("sync", self.group_id, ""))
 
     def _on_sync_expired(self, now_us: int) -> None:
         missing = [member for member in self.members.values() if member.member_id not in self._synced]
