@@ -37,6 +37,7 @@ class GroupMachine(RuleBasedStateMachine):
         self.clients = [Client(f"c{number}") for number in range(4)]
         self.committed: dict[TopicPartition, int] = {}
         self.offset = 0
+        self.led = 0
 
     # --- what a client does ------------------------------------------------------------------------------------------
 
@@ -153,6 +154,9 @@ class GroupMachine(RuleBasedStateMachine):
         client.phase = "syncing"
         client.generation = response.generation_id  # type: ignore[attr-defined]
         members = [member.member_id for member in response.members]  # type: ignore[attr-defined]
+        if members and client.member_id in members:
+            assert client.generation > self.led, "a generation is led once, and each is later than the one before"
+            self.led = client.generation
         given = {
             member_id: Assignment(tuple(PARTITIONS[place :: len(members)])) for place, member_id in enumerate(members)
         }
