@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.golden import replay_replication, replay_tables
+from tests.golden import replay_groups, replay_replication, replay_tables
 from tests.golden.verdict import Verdict
 
 
@@ -33,7 +33,7 @@ def replayer_of(trace: Any) -> Callable[[Any], Verdict]:
     if "observed" in trace:
         return replay_tables.coordinator_partition
     if "scenarios" in trace:
-        return _later("live groups are not driven from their traces yet")
+        return replay_groups.replay_live
     if "scenario" in trace:
         return _later("group scenarios are not driven from their traces yet")
     steps = trace.get("steps") or [{}]

@@ -1,9 +1,10 @@
 """Replication traces: the same broker failures, produces and admin requests on a whole simulated cluster, step by step.
 
 Brokers 1, 2, 3 and 5 carry the topics, 4 is broker and only voter. Each step's action is done, as much virtual time passes as
-the recording took, and then the controller's view, each replica's own and the step's answer are compared. Times, metadata offsets, broker epochs and topic ids
-vary from run to run and are left out; so does the high watermark of a replica that restarted and has no leader: it is what was checkpointed
-(every 5 s) when the process died. The metadata records are held one by one by ``tests/unit/controller/test_golden.py``.
+the recording took, and then the controller's view, each replica's own and the step's answer are compared. Times, metadata
+offsets, broker epochs and topic ids vary from run to run and are left out; so does the high watermark of a replica that
+restarted and has no leader: it is what was checkpointed (every 5 s) when the process died. The metadata records are held one
+by one by ``tests/unit/controller/test_golden.py``.
 """
 
 from __future__ import annotations

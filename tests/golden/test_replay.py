@@ -10,7 +10,7 @@ from tests.golden.replay import main, replay_file, replayer_of
 
 HERE = Path(__file__).parent
 FILES = [
-    *sorted((HERE / "data" / "replication").glob("*.json")),
+    *sorted((HERE / "data").glob("*/*.json")),
     HERE / "assignors.json",
     HERE / "coordinator_partition.json",
     HERE / "partitioner.json",
