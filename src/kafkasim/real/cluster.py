@@ -395,7 +395,8 @@ class RealCluster:
 
     def _admin(self) -> AdminClient:
         if self._shared_admin is None:
-            self._shared_admin = AdminClient(self._base_config())
+            # A client that uses no topic asks for brokers every five minutes, and would go on waiting for one that crashed.
+            self._shared_admin = AdminClient({"topic.metadata.refresh.interval.ms": 10_000, **self._base_config()})
         return self._shared_admin
 
     def _own_brokers(self) -> dict[int, LocalBroker]:
