@@ -1,6 +1,6 @@
 """One small run with everything in it: two members, a crash, a restart, a slow link; used to compare fingerprints.
 
-    python tests/acceptance/scenario.py FIRST_SEED COUNT      prints "seed fingerprint", a line each
+python tests/acceptance/scenario.py FIRST_SEED COUNT      prints "seed fingerprint", a line each
 """
 
 from __future__ import annotations

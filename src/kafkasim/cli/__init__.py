@@ -42,9 +42,7 @@ def _run(
         str | None, typer.Option("--for", help='Another duration than the design\'s: "90s", "10m".')
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
-    progress: Annotated[
-        bool | None, typer.Option(help="Show progress on stderr; by default on a terminal.")
-    ] = None,
+    progress: Annotated[bool | None, typer.Option(help="Show progress on stderr; by default on a terminal.")] = None,
 ) -> None:
     """Run a fan-out design and say whether it keeps what it promises."""
     from kafkasim.cli.run import run_command
@@ -54,7 +52,9 @@ def _run(
 
 @app.command("exec", context_settings={"allow_interspersed_args": False})
 def _exec(
-    command: Annotated[list[str], typer.Argument(help="The program and its arguments.", metavar="-- SCRIPT.py ARGS...")],
+    command: Annotated[
+        list[str], typer.Argument(help="The program and its arguments.", metavar="-- SCRIPT.py ARGS...")
+    ],
     cluster: Annotated[list[str], typer.Option(help="brokers=3 (default), controllers=N, racks=a/b/c.")] = [],  # noqa: B006
     topic: Annotated[list[str], typer.Option(help="A topic to create first: name:partitions[:replicas].")] = [],  # noqa: B006
     also: Annotated[
@@ -84,7 +84,8 @@ def _conform(
     ] = "docs/divergences.toml",
     report: Annotated[str, typer.Option(help="Folder for conformance.md and conformance.json.")] = ".kafka/report",
     document: Annotated[
-        str | None, typer.Option(help="Write the page that the documentation cites, after a whole run.", metavar="FILE.md")
+        str | None,
+        typer.Option(help="Write the page that the documentation cites, after a whole run.", metavar="FILE.md"),
     ] = None,
     select: Annotated[str | None, typer.Option("-k", help="Only tests that match, as pytest's -k.")] = None,
     timeout: Annotated[float, typer.Option(help="Seconds that each side may take.")] = 1200.0,

@@ -31,7 +31,6 @@ from kafkasim.sim.links import Link
 _STEP_US = 1_000_000
 _SETTLE_US = 60_000_000
 _LOOK_UP_US = 1_000_000
-_GC_THRESHOLD = 200_000
 
 
 @attrs.define(slots=True)
@@ -58,13 +57,14 @@ def run_design(
     ``should_stop`` is asked every virtual second: when it says so, what is known by then is judged, and ``complete`` is False.
     """
     run = _Run(design, design.cluster.seed if seed is None else seed, duration_us, on_progress, should_stop)
-    # Records by the hundred thousand are no garbage: looking for cycles among them all the time costs a third of the run.
-    thresholds = gc.get_threshold()
-    gc.set_threshold(_GC_THRESHOLD, 50, 1000)
+    # Records by the hundred thousand are no garbage: looking for cycles among them again and again costs a sixth of the run.
+    was_enabled = gc.isenabled()
+    gc.disable()
     try:
         return run.run()
     finally:
-        gc.set_threshold(*thresholds)
+        if was_enabled:
+            gc.enable()
 
 
 class _Run:

@@ -11,17 +11,19 @@ class Operation:
         self.done = False
 
 
-def test_the_deadline_is_that_of_the_first_that_still_waits() -> None:
-    """Operations that ended otherwise are forgotten without having been looked for."""
+def test_the_deadline_is_never_late() -> None:
+    """It is that of the first that was parked and may still wait; looking for who expired makes it exact."""
     purgatory: Purgatory[Operation] = Purgatory()
     short, long = Operation(), Operation()
     purgatory.park(long, 500, 0)
     purgatory.park(short, 100, 50)
     assert purgatory.deadline_us == 150
     short.done = True
+    assert purgatory.take_expired(150) == []
     assert purgatory.deadline_us == 500
     assert list(purgatory) == [long]
     long.done = True
+    assert purgatory.take_expired(500) == []
     assert purgatory.deadline_us == NEVER_US
 
 

@@ -57,7 +57,9 @@ class ServerConfigKey:
         try:
             number = int(text.strip())
         except ValueError:
-            raise ValueError(f"Invalid value {text} for configuration {self.name}: Not a number of type {self.kind.upper()}") from None
+            raise ValueError(
+                f"Invalid value {text} for configuration {self.name}: Not a number of type {self.kind.upper()}"
+            ) from None
         if self.low is not None and number < self.low:
             raise ValueError(f"Invalid value {number} for configuration {self.name}: Value must be at least {self.low}")
         if self.high is not None and number > self.high:

@@ -26,10 +26,12 @@ P = TypeVar("P", bound=Parked)
 class Purgatory(Generic[P]):
     """``park``, then either somebody sets ``done``, or ``take_expired`` hands the operation out."""
 
-    __slots__ = ("_queues",)
+    __slots__ = ("_queues", "deadline_us")
 
     def __init__(self) -> None:
         self._queues: dict[int, deque[tuple[int, P]]] = {}
+        #: When the first may expire: exact after ``take_expired``, early (never late) once operations have ended otherwise.
+        self.deadline_us = NEVER_US
 
     def __iter__(self) -> Iterator[P]:
         """Everything that still waits."""
@@ -38,29 +40,23 @@ class Purgatory(Generic[P]):
                 if not operation.done:
                     yield operation
 
-    @property
-    def deadline_us(self) -> int:
-        earliest = NEVER_US
-        if not self._queues:
-            return earliest
-        for queue in self._queues.values():
-            while queue and queue[0][1].done:
-                queue.popleft()
-            if queue and queue[0][0] < earliest:
-                earliest = queue[0][0]
-        return earliest
-
     def park(self, operation: P, delay_us: int, now_us: int) -> None:
         queue = self._queues.get(delay_us)
         if queue is None:
             queue = self._queues[delay_us] = deque()
         while queue and queue[0][1].done:
             queue.popleft()
-        queue.append((now_us + delay_us, operation))
+        at_us = now_us + delay_us
+        queue.append((at_us, operation))
+        if at_us < self.deadline_us:
+            self.deadline_us = at_us
 
     def take_expired(self, now_us: int) -> list[P]:
         """Operations whose time is over, each marked done."""
         expired: list[P] = []
+        if now_us < self.deadline_us:
+            return expired
+        earliest_us = NEVER_US
         for delay_us in list(self._queues):
             queue = self._queues[delay_us]
             while queue and (queue[0][1].done or queue[0][0] <= now_us):
@@ -70,4 +66,7 @@ class Purgatory(Generic[P]):
                     expired.append(operation)
             if not queue:
                 del self._queues[delay_us]
+            elif queue[0][0] < earliest_us:
+                earliest_us = queue[0][0]
+        self.deadline_us = earliest_us
         return expired
