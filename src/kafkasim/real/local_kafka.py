@@ -145,6 +145,8 @@ class LocalBroker:
         with self._lock:
             if self._process is not None and self.alive and self.paused:
                 self._process.send_signal(signal.SIGCONT)
+                # What it knows is as old as the pause: others are asked before it, as before a young one.
+                self.started_at = time.monotonic()
             self.paused = False
 
     def power_loss(self) -> None:
