@@ -135,6 +135,10 @@ class Cluster(SimulatedCluster):
         """A ``confluent_kafka.Consumer`` of the group, subscribed where topics are named."""
         from kafkasim.confluent_kafka import Consumer
 
+        if not isinstance(group_id, str):
+            raise TypeError(
+                f"the first argument of consumer() is the group's name, not {group_id!r}; properties come third or as keywords"
+            )
         consumer = Consumer({"group.id": group_id, **self._client_config(config, keywords)})
         if topics:
             consumer.subscribe(list(topics))

@@ -237,3 +237,9 @@ def test_an_admin_client_refuses_too(kit):
     """An admin client's config is checked like a producer's."""
     with kit.fails("_INVALID_ARG", 'No such configuration property: "no.such"'):
         kit.ck.admin.AdminClient({"no.such": "x"})
+
+
+def test_the_handle_wants_the_group_by_name(kit):
+    """Properties where the group's name belongs would make a group of a strange name."""
+    with pytest.raises(TypeError, match="the group's name"):
+        kit.cluster.consumer({"group.id": "g"})

@@ -295,6 +295,10 @@ class RealCluster:
         **keywords: Any,
     ) -> Consumer:
         """A consumer of the group, subscribed where topics are named; it is closed with the handle."""
+        if not isinstance(group_id, str):
+            raise TypeError(
+                f"the first argument of consumer() is the group's name, not {group_id!r}; properties come third or as keywords"
+            )
         merged = {
             **self._base_config(),
             "group.id": group_id,
