@@ -197,7 +197,7 @@ class _Session:
         finally:
             sys.path[:] = saved_path
             sys.stdout.flush()
-        if self._signals.interrupts:
+        if self._signals.seen:
             return main.status if main.status not in (None, 0) else INTERRUPTED
         return main.status or 0
 
@@ -245,6 +245,8 @@ class _Signals:
     """Ctrl-C, and the handlers that programs set."""
 
     def __init__(self) -> None:
+        #: Whether Ctrl-C came at all, and those that the program has yet to be told of.
+        self.seen = False
         self.interrupts: list[int] = []
         self._cluster: Cluster | None = None
         self._programs: list[Program] = []
@@ -254,6 +256,7 @@ class _Signals:
         self._cluster, self._programs = cluster, programs
 
     def on_interrupt(self, number: int, frame: FrameType | None) -> None:
+        self.seen = True
         if self.interrupts or self._waits_for_input():
             raise KeyboardInterrupt
         self.interrupts.append(number)
