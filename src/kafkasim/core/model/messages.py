@@ -289,12 +289,13 @@ class InitProducerIdResponse:
 
 @message
 class MetadataRequest:
-    """``topics`` None: all topics; () : brokers only."""
+    """``topics`` None: all topics; () : brokers only. ``topic_ids`` asks for topics of which only the id is known."""
 
     API_KEY: ClassVar[int] = 3
 
     topics: tuple[str, ...] | None
     allow_auto_topic_creation: bool = True
+    topic_ids: tuple[str, ...] = ()
 
 
 @message

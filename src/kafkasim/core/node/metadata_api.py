@@ -140,6 +140,7 @@ class MetadataApi:
             topics = [self._topic_metadata(topic) for topic in self._ctx.image.topics.values()]
         else:
             topics = [self._named_topic(name, request, now_us) for name in request.topics]
+            topics += [self._identified_topic(topic_id) for topic_id in request.topic_ids]
         brokers = self._live_brokers()
         response = MetadataResponse(
             tuple(_endpoint(broker) for broker in brokers), self._cluster_id, self._some_broker(brokers), tuple(topics)
@@ -155,6 +156,12 @@ class MetadataApi:
         if request.allow_auto_topic_creation and self._ctx.image.broker_config("auto.create.topics.enable"):
             self.create_topic(name, now_us)
         return TopicMetadata(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, name, "", False, ())
+
+    def _identified_topic(self, topic_id: str) -> TopicMetadata:
+        topic = self._ctx.image.topics_by_id.get(topic_id)
+        if topic is None:
+            return TopicMetadata(ErrorCode.UNKNOWN_TOPIC_ID, "", topic_id, False, ())
+        return self._topic_metadata(topic)
 
     def create_topic(self, name: str, now_us: int) -> None:
         """Ask the controller for a topic that somebody used before it existed; internal topics get their own settings."""
