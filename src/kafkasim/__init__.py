@@ -1,22 +1,25 @@
 """A deterministic, replicated Kafka inside one Python process.
 
-``kafkasim.Cluster`` is the simulator, ``kafkasim.connect(url)`` the same handle over either side. Both are imported when first used, so
+``kafkasim.Cluster`` is the simulator, ``kafkasim.connect(url)`` the same handle over either side, ``kafkasim.compare`` runs one scenario
+under several alternatives. All are imported when first used, so
 that ``import kafkasim`` costs next to nothing.
 """
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from kafkasim.errors import ConfigurationError, Unsupported
 
 if TYPE_CHECKING:
+    from kafkasim import compare
     from kafkasim.connect import connect
     from kafkasim.handle import Cluster
 
 __version__ = "0.1.0"
 
-__all__ = ["Cluster", "ConfigurationError", "Unsupported", "__version__", "connect"]
+__all__ = ["Cluster", "ConfigurationError", "Unsupported", "__version__", "compare", "connect"]
 
 
 def __getattr__(name: str) -> Any:
@@ -28,4 +31,6 @@ def __getattr__(name: str) -> Any:
         from kafkasim.connect import connect
 
         return connect
+    if name == "compare":
+        return import_module("kafkasim.compare")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

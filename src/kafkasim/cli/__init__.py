@@ -1,4 +1,4 @@
-"""The command line: ``kafkasim run``, ``kafkasim exec`` and ``kafkasim conform``.
+"""The command line: ``kafkasim run``, ``exec``, ``compare`` and ``conform``.
 
 Rule 1:   exit status 0 only where everything promised was kept; 1 where a promise broke, 2 for a mistake in what was asked,
           130 after Ctrl-C.
@@ -95,6 +95,49 @@ def _conform(
     from kafkasim.cli.conform import conform_command
 
     raise typer.Exit(conform_command(suite, real, divergences, report, document, select, timeout, as_json))
+
+
+compare = typer.Typer(
+    name="compare", help="Run one scenario under several alternatives, and compare.", no_args_is_help=True
+)
+app.add_typer(compare)
+
+
+@compare.callback()
+def _compare() -> None:
+    """Keeps ``rebalance`` a word of its own while it is the only comparison."""
+
+
+@compare.command("rebalance")
+def _compare_rebalance(
+    event: Annotated[
+        list[str],
+        typer.Option(help="join@10, leave@40, crash@70:2, roll@60:10, grow@80:48; seconds from the settled group."),
+    ] = ["join@10", "leave@40", "crash@70"],  # noqa: B006
+    protocol: Annotated[
+        list[str], typer.Option(help="eager, cooperative, static, consumer; by default all of them.")
+    ] = [],  # noqa: B006
+    members: Annotated[int, typer.Option(help="How many start, all at once.")] = 6,
+    partitions: Annotated[int, typer.Option(help="Of the topic that they read.")] = 24,
+    slow: Annotated[list[str], typer.Option(help="0:0.3/4.3: member 0 polls only 0.3 s of every 4.3 s.")] = [],  # noqa: B006
+    config: Annotated[list[str], typer.Option(help="A client property of every member: session.timeout.ms=6000.")] = [],  # noqa: B006
+    duration: Annotated[str | None, typer.Option("--for", help='From the settled group on: "90s".')] = None,
+    seed: Annotated[int, typer.Option(help="Decides everything that is left to chance.")] = 0,
+    backend: Annotated[
+        str, typer.Option(help="sim; local starts real brokers; kafka://host:9092 is a running cluster.")
+    ] = "sim",
+    html: Annotated[str | None, typer.Option(metavar="FILE", help="Write the picture as a page of its own.")] = None,
+    png: Annotated[str | None, typer.Option(metavar="FILE", help="Write the picture as PNG (needs kaleido).")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Compare what rebalance protocols cost: pauses, moved partitions, duplicates, lag."""
+    from kafkasim.cli.compare import compare_rebalance
+
+    raise typer.Exit(
+        compare_rebalance(
+            event, protocol, members, partitions, slow, config, duration, seed, backend, html, png, as_json
+        )
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
