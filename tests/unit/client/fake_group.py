@@ -8,6 +8,7 @@ from typing import Any
 from kafkasim.core.client.consumer import ConsumerEngine
 from kafkasim.core.client.items import AppItem, Rebalance, Slice
 from kafkasim.core.model.client_config import ClientConfig
+from kafkasim.core.model.consumer_group_messages import ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse
 from kafkasim.core.model.effects import Close, Send
 from kafkasim.core.model.errors import ErrorCode
 from kafkasim.core.model.group_messages import (
@@ -81,6 +82,7 @@ class Cluster:
         for name, count in topics.items():
             self.add_topic(name, count)
         self.group = Group()
+        self.wishes: dict[str, Wish] = {}
         self.coordinator = 1
         self.engines: dict[int, ConsumerEngine] = {}
         self.requests: list[tuple[int, Any]] = []
@@ -164,7 +166,8 @@ class Cluster:
     def _on_Metadata(self, node_id: int, send: Send, request: MetadataRequest) -> MetadataResponse:
         existing = list(dict.fromkeys(tp.topic for tp in self.logs))
         topics = []
-        for name in existing if request.topics is None else request.topics:
+        named = (*(request.topics or ()), *(topic_id.removeprefix("id-") for topic_id in request.topic_ids))
+        for name in existing if request.topics is None else named:
             parts = tuple(
                 PartitionMetadata(ErrorCode.NONE, tp.partition, log.leader, log.epoch, (1, 2), (1, 2))
                 for tp, log in self.logs.items()
@@ -224,7 +227,7 @@ class Cluster:
 
     def _on_OffsetCommit(self, node_id: int, send: Send, request: OffsetCommitRequest) -> OffsetCommitResponse:
         error = self._error(request)
-        if error == ErrorCode.NONE and request.generation_id >= 0:
+        if error == ErrorCode.NONE and request.generation_id >= 0 and not self.wishes:
             error = self.group.check(request.member_id, request.generation_id)
         if error == ErrorCode.NONE:
             self.group.offsets.update(dict(request.offsets))
@@ -297,6 +300,24 @@ class Cluster:
             error = ErrorCode.REBALANCE_IN_PROGRESS
         return HeartbeatResponse(ErrorCode(error))
 
+    def _on_ConsumerGroupHeartbeat(
+        self, node_id: int, send: Send, request: ConsumerGroupHeartbeatRequest
+    ) -> ConsumerGroupHeartbeatResponse:
+        """What the test wishes for a member: told when it joins, when it tells all, and when it changes."""
+        error = self._error(request)
+        if error or request.member_epoch < 0:
+            return ConsumerGroupHeartbeatResponse(error, None, request.member_id, request.member_epoch)
+        wish = self.wishes.setdefault(request.member_id, Wish(1, ()))
+        is_told = wish.told != wish.assignment or request.rebalance_timeout_ms >= 0
+        wish.told = wish.assignment
+        return ConsumerGroupHeartbeatResponse(
+            error, None, request.member_id, wish.epoch, 5000, wish.assignment if is_told else None
+        )
+
+    def heartbeats(self) -> list[ConsumerGroupHeartbeatRequest]:
+        """All that were sent."""
+        return [request for _, request in self.requests if isinstance(request, ConsumerGroupHeartbeatRequest)]
+
     def _on_LeaveGroup(self, node_id: int, send: Send, request: LeaveGroupRequest) -> LeaveGroupResponse:
         group = self.group
         for member in request.members:
@@ -304,6 +325,15 @@ class Cluster:
                 group.state = "preparing"
                 self.at(0, self._complete_join)
         return LeaveGroupResponse(ErrorCode.NONE)
+
+
+class Wish:
+    """What a member of the consumer protocol shall be told."""
+
+    def __init__(self, epoch: int, assignment: Any, told: Any = None) -> None:
+        self.epoch = epoch
+        self.assignment = assignment
+        self.told = told
 
 
 class Group:

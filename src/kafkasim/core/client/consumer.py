@@ -5,7 +5,6 @@ Inputs:   the calls of an application, and those of every client node.      Effe
 Rule 1:   ``take`` is the only way out for records, errors and rebalances; the answer to a Rebalance is one of the assign calls.
 Rule 2:   no call waits: what takes time is an ``Operation``.
 Rule 3:   a call that failed leaves librdkafka's words for it in ``last_error_text``.
-Differs:  there is one membership, that of the classic protocol: whoever offers ``subscribe`` has to refuse another protocol.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ from typing import Any
 
 from kafkasim.core.client.assignment import Assignment
 from kafkasim.core.client.assignors import COOPERATIVE, EAGER
+from kafkasim.core.client.consumer_membership import ConsumerMembership
 from kafkasim.core.client.coordinator import Coordinator
 from kafkasim.core.client.core import ClientCore, Timer
 from kafkasim.core.client.error_text import error_text
@@ -61,7 +61,10 @@ class ConsumerEngine(ClientCore):
         self._partitions = Partitions(auto_store=config.flag("enable.auto.offset.store"))
         self._fetcher = Fetcher(self, self._queue)
         self._coordinator = Coordinator(self, config.text("group.id"), self._on_coordinator, self._on_coordinator_error)
-        self._membership = ClassicMembership(self, self._queue, self._coordinator, self)
+        membership = ClassicMembership if config["group.protocol"] == "classic" else ConsumerMembership
+        self._membership: ClassicMembership | ConsumerMembership = membership(
+            self, self._queue, self._coordinator, self
+        )
         self._offsets = Offsets(
             self,
             self._queue,

@@ -273,10 +273,11 @@ class ClientCore(ClientBase):
                 broker.node_id: f"{broker.host}:{broker.port}/{broker.node_id}" for broker in response.brokers
             }
         metadata.cluster_id, metadata.controller_id = response.cluster_id, response.controller_id
-        changed = [answer.name for answer in response.topics if metadata.on_topic(answer, now_us)]
+        topics = [answer for answer in response.topics if answer.name]  # One asked for by an unknown id has no name.
+        changed = [answer.name for answer in topics if metadata.on_topic(answer, now_us)]
         if is_full:
             changed += self._forget_unlisted(response.topics, now_us)
-        for answer in response.topics:
+        for answer in topics:
             topic = metadata.topics[answer.name]
             if answer.name not in self.wanted_topics or topic.state == "notexists":
                 continue

@@ -6,7 +6,6 @@ Effects:  Send (JoinGroup, SyncGroup, Heartbeat, LeaveGroup to the coordinator; 
 Rule 1:   a rebalance waits for the application: nothing is fetched between a Rebalance item and the answer to it.
 Rule 2:   eager: everything is revoked before the group is joined again; cooperative: only what has moved, afterwards.
 Rule 3:   one timer: heartbeat, session and next attempt to join are looked at when the earliest of them is due.
-Differs:  another group protocol (KIP-848) is another class with these inputs.
 """
 
 from __future__ import annotations

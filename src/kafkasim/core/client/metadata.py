@@ -61,12 +61,13 @@ class KnownTopic:
 class MetadataCache:
     """Topics by name (only wanted ones, and all that a full refresh named), brokers by id."""
 
-    __slots__ = ("_propagation_us", "brokers", "cluster_id", "controller_id", "topics")
+    __slots__ = ("_names", "_propagation_us", "brokers", "cluster_id", "controller_id", "topics")
 
     def __init__(self, propagation_us: int) -> None:
         self._propagation_us = propagation_us
         self.brokers: dict[NodeId, BrokerEndpoint] = {}
         self.topics: dict[str, KnownTopic] = {}
+        self._names: dict[str, str] = {}
         self.cluster_id = ""
         self.controller_id: NodeId = NO_LEADER
 
@@ -74,6 +75,12 @@ class MetadataCache:
 
     def topic(self, name: str) -> KnownTopic | None:
         return self.topics.get(name)
+
+    def name_of(self, topic_id: str) -> str | None:
+        """The name of an existing topic by its id; None if it is not known."""
+        name = self._names.get(topic_id)
+        topic = None if name is None else self.topics.get(name)
+        return name if topic is not None and topic.topic_id == topic_id else None
 
     def partition(self, tp: TopicPartition) -> KnownPartition | None:
         topic = self.topics.get(tp[0])
@@ -125,6 +132,9 @@ class MetadataCache:
         recreated = topic.topic_id not in ("", answer.topic_id)
         if recreated:
             topic.partitions.clear()  # Epochs of another topic say nothing.
+        if topic.topic_id != answer.topic_id:
+            self._names.pop(topic.topic_id, None)
+            self._names[answer.topic_id] = topic.name
         topic.topic_id = answer.topic_id
         stale = False
         for part in sorted(answer.partitions, key=lambda each: each.partition):
@@ -145,6 +155,7 @@ class MetadataCache:
     def _on_topic_gone(self, topic: KnownTopic, state: str, error: ErrorCode, now_us: int) -> bool:
         topic.leader_unavailable = False
         topic.partitions = []
+        self._names.pop(topic.topic_id, None)
         topic.topic_id = ""
         topic.become(state, error, now_us)
         return True

@@ -39,6 +39,7 @@ _RETRIED = frozenset(
     }
 )
 _MAX_RETRIES = 2
+_STALE_RETRY_US = 1_000
 
 CommitResult: TypeAlias = "list[tuple[TopicPartition, OffsetAndMetadata, ErrorCode]]"
 
@@ -180,7 +181,19 @@ class Offsets:
             return
         elif error != ErrorCode.NONE:
             self._on_error(error, now_us)
+            if error == ErrorCode.STALE_MEMBER_EPOCH and commit.operation is None and self._retry_stale(commit, now_us):
+                return
         self._end(commit, error, now_us)
+
+    def _retry_stale(self, commit: Commit, now_us: int) -> bool:
+        """An automatic commit whose epoch has passed goes out again with the next one, for ``session.timeout.ms``."""
+        if not commit.deferred_until_us:
+            commit.deferred_until_us = now_us + self._defer_us
+        if now_us >= commit.deferred_until_us:
+            return False
+        commit.errors.clear()
+        self._core.call_at(now_us + _STALE_RETRY_US, lambda at_us: self._send(commit, at_us))
+        return True
 
     def _end(self, commit: Commit, error: ErrorCode, now_us: int) -> None:
         self.outstanding -= 1

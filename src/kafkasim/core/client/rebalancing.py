@@ -1,4 +1,4 @@
-"""How a classic member takes over and gives up partitions: whole assignments (eager) or increments (cooperative).
+"""How a member takes over and gives up partitions: whole assignments (eager) or increments (cooperative, KIP-848).
 
 Mirrors:  rd_kafka_cgrp_rebalance, rd_kafka_cgrp_rebalance_incr, rd_kafka_cgrp_revoke_all_rejoin (KIP-429).
 Rule 1:   the application is asked, and nothing is fetched until it has answered; after a fatal error it is not asked any more.
@@ -21,7 +21,7 @@ from kafkasim.core.model.ids import TopicPartition
 
 
 class Rebalancing:
-    """Base of ``ClassicMembership``, which owns the state and the timer."""
+    """Base of ``ClassicMembership`` and ``ConsumerMembership``, which own the state and the timer."""
 
     state: str
     lost: bool

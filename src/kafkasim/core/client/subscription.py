@@ -161,6 +161,10 @@ class TopicMatcher:
     def has_patterns(self) -> bool:
         return bool(self._patterns)
 
+    def by_protocol(self) -> tuple[tuple[str, ...], str]:
+        """As the consumer protocol tells it to the coordinator: names, and all patterns in one ("" for none)."""
+        return tuple(self.names), "|".join(f"({name})" for name in self.topics if name.startswith("^"))
+
     def matches(self, name: str) -> bool:
         return name in self.names or any(pattern.search(name) for pattern in self._patterns)
 
