@@ -9,7 +9,7 @@ Beside:   ``kafkasim.handle`` adds the client facade, ``install`` and ``check`` 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from kafkasim.core.group.partitioning import coordinator_partition
@@ -19,6 +19,7 @@ from kafkasim.core.model.effects import Note
 from kafkasim.core.model.errors import ErrorCode
 from kafkasim.core.model.group_messages import DescribeGroupsRequest, DescribeGroupsResponse
 from kafkasim.core.model.ids import CONSUMER_OFFSETS_TOPIC, NO_LEADER, NO_NODE, NodeId, TopicPartition
+from kafkasim.core.model.meters import BrokerTopicMeters
 from kafkasim.core.model.records import RecordBatch
 from kafkasim.core.model.server_config import BROKER_CONFIGS
 from kafkasim.core.model.views import GroupDescription, MemberDescription, PartitionDescription
@@ -29,7 +30,7 @@ from kafkasim.sim.clock import EPOCH_US
 from kafkasim.sim.drive import ClientShell, ServerShell
 from kafkasim.sim.hosts import Host
 from kafkasim.sim.links import Link
-from kafkasim.sim.tasks import Task
+from kafkasim.sim.network_faults import NetworkFaults
 from kafkasim.sim.world import World
 
 _START_TIMEOUT_US = 120_000_000
@@ -47,6 +48,8 @@ class ServerProcess:
         self.identity = identity
         self.storage = NodeStorage()
         self.state = "stopped"
+        #: Counts go on when a new process starts; None where nothing is recorded.
+        self.meters = BrokerTopicMeters() if cluster.records_history else None
         self._cluster = cluster
         self._shell: ServerShell | None = None
 
@@ -69,6 +72,7 @@ class ServerProcess:
             cluster.choices.draw,
             wall_offset_us=EPOCH_US,
             now_us=cluster.now_us,
+            meters=self.meters,
         )
         self._shell = ServerShell(node, cluster.kernel, cluster.fabric, cluster._on_note, self._on_halt)
         self.state = "running"
@@ -105,6 +109,7 @@ class ServerProcess:
             self._shell.resume()
 
     def _on_halt(self, reason: str) -> None:
+        self._cluster._on_note(self.id, Note("stopped", self.id, (("reason", reason),)))
         self._end("stopped")
 
     def _end(self, state: str, *, silent: bool = False) -> None:
@@ -160,75 +165,6 @@ class Brokers:
         for process in self.processes:
             self._cluster.note_fault(process.id, method)
             getattr(process, method)()
-
-
-class NetworkFaults:
-    """Faults between nodes. A side is a broker id, a broker or zone handle, a task, or several of these."""
-
-    def __init__(self, cluster: SimulatedCluster) -> None:
-        self._cluster = cluster
-
-    def partition(self, a: Any, b: Any, one_way: bool = False) -> None:
-        """Lose every message between two sides (``one_way``: from ``a`` to ``b``) until ``heal``."""
-        self._cluster.fabric.partition(self._nodes(a), self._nodes(b), one_way=one_way)
-
-    def heal(self, a: Any = None, b: Any = None, one_way: bool = False) -> None:
-        """Undo one ``partition`` of these sides; without sides, all of them."""
-        if a is None:
-            self._cluster.fabric.heal_all()
-        else:
-            self._cluster.fabric.heal(self._nodes(a), self._nodes(b), one_way=one_way)
-
-    def isolate(self, side: Any) -> None:
-        """Cut one side off from every server and client that exists now."""
-        own = self._nodes(side)
-        self._cluster.fabric.partition(own, [node for node in self._cluster.node_ids() if node not in own])
-
-    def hold(self, a: Any, b: Any, one_way: bool = False) -> None:
-        """Keep every message between two sides until ``release``; nothing is lost."""
-        self._cluster.fabric.hold(self._nodes(a), self._nodes(b), one_way=one_way)
-
-    def release(self, a: Any, b: Any, one_way: bool = False) -> None:
-        self._cluster.fabric.release(self._nodes(a), self._nodes(b), one_way=one_way)
-
-    def slow(self, a: Any, b: Any, factor: float = 1.0, extra_ms: float = 0.0) -> None:
-        """Multiply the latency between two sides, or add to it; called without either it undoes that."""
-        self._cluster.fabric.slow(self._nodes(a), self._nodes(b), factor, round(extra_ms * 1000))
-
-    def reset(self, a: Any, b: Any) -> None:
-        """Reset every connection between two sides."""
-        self._cluster.fabric.reset(self._nodes(a), self._nodes(b))
-
-    def lose_response(self, client: Any = None, broker: Any = None, api_key: int | None = None, nth: int = 1) -> None:
-        """Lose the n-th response that matches, with its connection: the request was done, and its sender does not know."""
-        clients = None if client is None else frozenset(self._nodes(client))
-        brokers = None if broker is None else frozenset(self._nodes(broker))
-
-        def matches(src: int, dst: int, request: Any, response: Any) -> bool:
-            return (
-                (clients is None or src in clients)
-                and (brokers is None or dst in brokers)
-                and (api_key is None or getattr(request, "API_KEY", None) == api_key)
-            )
-
-        self._cluster.fabric.lose_response(matches, nth)
-
-    def _nodes(self, side: Any) -> list[int]:
-        if isinstance(side, int):
-            return [side]
-        if isinstance(side, Brokers):
-            return list(side.ids)
-        if isinstance(side, Task | Host):
-            host = side.host if isinstance(side, Task) else side
-            return self._cluster.client_nodes(host)
-        shell = getattr(side, "_shell", None)
-        if isinstance(shell, ClientShell):
-            return [shell.node.node_id]
-        if isinstance(side, Iterable):
-            return [node for item in side for node in self._nodes(item)]
-        raise TypeError(
-            f"{side!r} is no side of a network fault: expected a broker id, a broker, a zone, a task or a client"
-        )
 
 
 class SimulatedCluster(World):

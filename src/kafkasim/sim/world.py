@@ -49,7 +49,7 @@ class World:
         self.clock = VirtualClock(self.scheduler, self.choices)
         self.history = History()
         self.clients: list[ClientShell] = []
-        self._records_history = history
+        self.records_history = history
         self._next_client = FIRST_CLIENT_NODE
         self._client_counts: dict[str, int] = {}
 
@@ -101,7 +101,7 @@ class World:
     def _engine(self, kind: str, name: str, arguments: tuple[Any, ...]) -> Any:
         if kind == "admin":
             return AdminEngine(*arguments)
-        if not self._records_history:
+        if not self.records_history:
             return ProducerEngine(*arguments) if kind == "producer" else ConsumerEngine(*arguments)
         engine: RecordedProducer | RecordedConsumer
         if kind == "producer":
@@ -119,7 +119,7 @@ class World:
 
     def _on_note(self, node_id: int, note: Note) -> None:
         self.trace.mix(self.kernel.now_us, node_id, len(note.kind), len(note.fields))
-        if self._records_history:
+        if self.records_history:
             self.history.note(self.kernel.now_us, node_id, note)
 
     def wait(self, predicate: Callable[[], Any], timeout_us: int | None) -> bool:

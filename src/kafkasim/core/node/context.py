@@ -17,6 +17,7 @@ from kafkasim.core.client.requests import Handler, Requests
 from kafkasim.core.controller.image import MetadataImage
 from kafkasim.core.model.effects import Effect, Note, Reply
 from kafkasim.core.model.ids import NO_EPOCH, Draw, NodeId
+from kafkasim.core.model.meters import BrokerTopicMeters
 from kafkasim.core.node.storage import BrokerStorage
 
 #: ``send(request, handler, now_us)``; ``handler(response | None, error, now_us)`` is called exactly once.
@@ -41,6 +42,7 @@ class BrokerContext:
         "controller_sender",
         "draw",
         "image",
+        "meters",
         "node_id",
         "outbox",
         "rack",
@@ -61,6 +63,7 @@ class BrokerContext:
         rack: str | None = None,
         wall_offset_us: int = 0,
         controller_sender: ControllerSender | None = None,
+        meters: BrokerTopicMeters | None = None,
     ) -> None:
         self.node_id = node_id
         self.outbox = outbox
@@ -70,6 +73,8 @@ class BrokerContext:
         self.draw = draw
         self.rack = rack
         self.wall_offset_us = wall_offset_us
+        #: None: nobody wants to know how much goes in and out.
+        self.meters = meters
         #: Given by whoever knows the active controller, before the first input arrives.
         self.controller_sender = controller_sender
         #: The epoch of this process's registration; NO_EPOCH until the controller gave one.

@@ -203,7 +203,7 @@ class ControllerNode:
             self._outbox.append(Reply(call.connection_id, call.correlation_id, unsupported))
             return
         records, response = handler(inner, now_us)
-        self._append(records, now_us)
+        self._append(records, now_us, type(inner).__name__, inner)
         if isinstance(inner, BrokerHeartbeatRequest):
             self._after_heartbeat(inner, response, now_us)
         self._waiting.append(_Waiting(self.image.next_offset, call, response))
@@ -238,7 +238,10 @@ class ControllerNode:
         raft = self.raft
         if raft.take_role_changes() and self.active and not (raft.is_leader and raft.epoch == self._active_epoch):
             self._renounce(now_us)
-        for batch in raft.take_committed():
+        batches = raft.take_committed()
+        if batches and raft.is_leader:
+            self._outbox.append(Note("metadata-committed", self.node_id, (("batches", batches),)))
+        for batch in batches:
             if batch.base_offset >= self.image.next_offset:
                 self.image.replay_batch(batch, ImageDelta())
         if not self.active and raft.is_leader and raft.high_watermark > raft.epoch_start_offset:
@@ -257,7 +260,7 @@ class ControllerNode:
         self._outbox.append(Note("controller-active", self.node_id, (("epoch", self.raft.epoch),)))
         self.sessions.activate(self.image, now_us)
         if not self.image.features:
-            self._append(self._bootstrap_records(), now_us)
+            self._append(self._bootstrap_records(), now_us, "completeActivation")
         self._plan_tasks(now_us)
 
     def _bootstrap_records(self) -> Records:
@@ -287,14 +290,19 @@ class ControllerNode:
 
     # --- writing ---------------------------------------------------------------------------------------------------
 
-    def _append(self, records: Records, now_us: int) -> None:
-        """Into the log and into the image at once; what comes next sees it, committed or not."""
+    def _append(self, records: Records, now_us: int, event: str, cause: Any = None) -> None:
+        """Into the log and into the image at once; what comes next sees it, committed or not.
+
+        ``event``: the class of the request in hand, or Kafka's name of the controller's own task; ``cause``: the request itself.
+        """
         if not records:
             return
         image = self.image
         batch = MetadataBatch(image.next_offset, self.raft.epoch, tuple(records), now_us // 1000)
         base_offset = self.raft.append(batch.records, now_us)
         assert base_offset == batch.base_offset, "the image has fallen behind its own log"
+        fields = (("offset", base_offset), ("epoch", batch.epoch), ("event", event), ("cause", cause))
+        self._outbox.append(Note("metadata-written", self.node_id, fields))
         image.replay_batch(batch, ImageDelta())
         for record in records:
             if isinstance(record, RegisterBrokerRecord):
@@ -349,7 +357,7 @@ class ControllerNode:
     def _fence_stale_brokers(self, now_us: int) -> None:
         """One broker a run, and another run at once as long as one was found."""
         while (expired := self.sessions.take_expired(now_us)) is not None:
-            self._append(brokers.fence_expired(self.image, *expired), now_us)
+            self._append(brokers.fence_expired(self.image, *expired), now_us, "maybeFenceStaleBroker", expired)
 
     # --- periodic tasks --------------------------------------------------------------------------------------------
 
@@ -368,7 +376,7 @@ class ControllerNode:
     def _balance_leaders(self, now_us: int) -> None:
         self._balance_us = NEVER_US
         records = partitions.balance_leaders(self.image)
-        self._append(records, now_us)
+        self._append(records, now_us, "maybeBalancePartitionLeaders")
         self._plan_tasks(now_us)
         if len(records) == partitions.MAX_ELECTIONS_PER_RUN:
             self._balance_us = now_us
@@ -376,7 +384,7 @@ class ControllerNode:
     def _elect_unclean(self, now_us: int) -> None:
         self._unclean_us = NEVER_US
         records = partitions.elect_unclean_leaders(self.image)
-        self._append(records, now_us)
+        self._append(records, now_us, "maybeElectUncleanLeaders")
         self._plan_tasks(now_us)
         if len(records) == partitions.MAX_ELECTIONS_PER_RUN:
             self._unclean_us = now_us

@@ -126,13 +126,13 @@ class DataPlane:
         if partitions.woken_deletes:
             self._offsets.check_deletes()
         if partitions.woken_sessions or partitions.woken_fetches:
-            self._fetches.answer_woken()
+            self._fetches.answer_woken(now_us)
         while partitions.ended_appends:
             ended, partitions.ended_appends = partitions.ended_appends, []
             for operation, error in ended:
                 operation.on_done(error, operation.base_offset, now_us)
             if partitions.woken_sessions or partitions.woken_fetches:
-                self._fetches.answer_woken()
+                self._fetches.answer_woken(now_us)
 
     # --- neighbours in the broker ----------------------------------------------------------------------------------
 
@@ -150,7 +150,7 @@ class DataPlane:
         """
         error = self._produces.append(tp, batch, now_us, on_done, timeout_us)
         if self._partitions.woken_sessions or self._partitions.woken_fetches:
-            self._fetches.answer_woken()
+            self._fetches.answer_woken(now_us)
         return error
 
     def read_log(self, tp: TopicPartition) -> Iterator[RecordBatch]:
@@ -234,6 +234,7 @@ class DataPlane:
             leader = self._new_leader(state, replica, now_us)
         self._forget_removed_followers(leader, state)
         had_followers = bool(leader.followers)
+        self._isr_changes.overtaken(leader, state)
         leader.update(state.replicas, state.isr, state.partition_epoch, state.leader_recovery_state)
         if leader.followers and not had_followers:
             leader.watch &= ~WATCH_LAG

@@ -63,7 +63,7 @@ class Fetches:
         request: FetchRequest = call.request
         answers, missing_bytes = self._read(request)
         if missing_bytes <= 0 or request.max_wait_ms <= 0 or not answers:
-            self._partitions.ctx.reply(call, FetchResponse(answers))
+            self._answer(call, answers, now_us)
             return
         fetch = ParkedFetch(call, missing_bytes)
         connection_id = call.connection_id
@@ -76,6 +76,15 @@ class Fetches:
             waiting[connection_id] = fetch
         self._parked[connection_id] = fetch
         self.fetches.park(fetch, request.max_wait_ms * 1000, now_us)
+
+    def _answer(self, call: Call, answers: list[PartitionFetched], now_us: int) -> None:
+        ctx = self._partitions.ctx
+        if ctx.meters is not None:
+            for answer in answers:
+                if answer.batches:
+                    size_bytes = sum(batch.size_bytes for batch in answer.batches)
+                    ctx.meters.of(answer.tp.topic).bytes_out.mark(size_bytes, now_us)
+        ctx.reply(call, FetchResponse(answers))
 
     def _read(self, request: FetchRequest) -> tuple[list[PartitionFetched], int]:
         """The answers as they are now, and how many bytes are missing before they are worth sending (0 if nothing is)."""
@@ -289,7 +298,7 @@ class Fetches:
 
     # --- waking ----------------------------------------------------------------------------------------------------
 
-    def answer_woken(self) -> None:
+    def answer_woken(self, now_us: int) -> None:
         """Answer the parked fetches that have something to read now."""
         partitions = self._partitions
         ctx = partitions.ctx
@@ -309,7 +318,7 @@ class Fetches:
                 answers, fetch.missing_bytes = self._read(fetch.call.request)
                 if fetch.missing_bytes <= 0:
                     self._unpark(fetch)
-                    ctx.reply(fetch.call, FetchResponse(answers))
+                    self._answer(fetch.call, answers, now_us)
 
     def expire(self, now_us: int) -> None:
         """Long polls whose time is over are answered with what there is."""
@@ -317,7 +326,7 @@ class Fetches:
         for parked in self.fetches.take_expired(now_us):
             if isinstance(parked, ParkedFetch):
                 self._unpark(parked)
-                ctx.reply(parked.call, FetchResponse(self._read(parked.call.request)[0]))
+                self._answer(parked.call, self._read(parked.call.request)[0], now_us)
             else:
                 parked.session.parked = None
                 ctx.reply(parked.call, parked.session.answer())

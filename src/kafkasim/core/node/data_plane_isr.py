@@ -4,12 +4,15 @@ Mirrors:  AlterPartitionManager, Partition.maybeExpandIsr, maybeShrinkIsr, handl
 Inputs:   maybe_expand, shrink, on_deadline.      Effects: through ``send_to_controller``.
 Rule 1:   one request in flight; what comes up meanwhile is batched into the next.
 Rule 2:   a proposal stays pending until it is committed, rolled back, or overtaken by metadata.
+Differs:  an ISR change that metadata tell of before the controller's answer comes is counted (IsrShrinksPerSec, IsrExpandsPerSec);
+          Kafka counts it only if the answer is faster.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+from kafkasim.core.controller.image import PartitionState
 from kafkasim.core.model.cluster_messages import (
     AlterPartitionRequest,
     AlterPartitionResponse,
@@ -62,8 +65,15 @@ class IsrChanges:
             self._propose(leader, isr, now_us)
 
     def _propose(self, leader: LeaderReplica, isr: tuple[NodeId, ...], now_us: int) -> None:
+        gone = tuple(
+            (follower.node_id, follower.log_end, follower.caught_up_us())
+            for follower in leader.followers
+            if follower.in_maximal_isr and follower.node_id not in isr
+        )
         leader.propose_isr(isr)
-        self._partitions.ctx.note("isr proposed", leader.tp, isr=isr, leader_epoch=leader.leader_epoch)
+        self._partitions.ctx.note(
+            "isr proposed", leader.tp, isr=isr, leader_epoch=leader.leader_epoch, log_end=leader.log.end, behind=gone
+        )
         self._queue[leader.tp] = leader
         self._send(now_us)
 
@@ -135,15 +145,32 @@ class IsrChanges:
         self._partitions.settle(now_us)
 
     def _on_result(self, leader: LeaderReplica, result: PartitionIsrResult, now_us: int) -> None:
+        note = self._partitions.ctx.note
         if result.error is ErrorCode.NONE:
             if result.leader_epoch == leader.leader_epoch and result.partition_epoch >= leader.partition_epoch:
+                self._note_success(leader, result.isr, result.partition_epoch)
                 leader.recovery_state = result.leader_recovery_state
                 leader.commit_isr(result.isr, result.partition_epoch)
                 self._partitions.advance(leader, now_us)
-        elif result.error in _ROLL_BACK:
+            else:
+                note("isr update failed", leader.tp, error=result.error)
+            return
+        note("isr update failed", leader.tp, error=result.error)
+        if result.error in _ROLL_BACK:
             leader.roll_back_isr()
         elif result.error not in _AWAIT_METADATA:
             self._queue[leader.tp] = leader
+
+    def overtaken(self, leader: LeaderReplica, state: PartitionState) -> None:
+        """Metadata is about to tell the leader what the controller's answer would have told it."""
+        same_epoch = leader.leader_epoch == state.leader_epoch
+        if leader.pending_isr is not None and same_epoch and set(leader.pending_isr) == set(state.isr):
+            self._note_success(leader, state.isr, state.partition_epoch)
+
+    def _note_success(self, leader: LeaderReplica, isr: tuple[NodeId, ...], partition_epoch: int) -> None:
+        assert leader.pending_isr is not None
+        kind = "isr expanded" if len(leader.pending_isr) > len(leader.isr) else "isr shrunk"
+        self._partitions.ctx.note(kind, leader.tp, isr=isr, partition_epoch=partition_epoch)
 
     def on_deadline(self, now_us: int) -> None:
         self.deadline_us = NEVER_US

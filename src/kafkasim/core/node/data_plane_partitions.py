@@ -27,6 +27,11 @@ Replica: TypeAlias = "LeaderReplica | FollowerReplica"
 
 _NONE = ErrorCode.NONE
 
+#: Not counted as failed produce requests: the producer's fault, or a leader that moved.
+_EXPECTED_FAILURES = frozenset(
+    {ErrorCode.MESSAGE_TOO_LARGE, ErrorCode.RECORD_LIST_TOO_LARGE, ErrorCode.CORRUPT_MESSAGE}
+)
+
 #: Bits of ``watch``: which periodic check has the partition on its list.
 WATCH_CHECKPOINT = 1
 WATCH_LAG = 2
@@ -65,6 +70,7 @@ class ParkedProduce:
 
     def on_expired(self, partitions: Partitions, now_us: int) -> None:
         for index in self.open:
+            partitions.note_failure(self.answers[index].tp, ErrorCode.REQUEST_TIMED_OUT)
             self.fail(index, ErrorCode.REQUEST_TIMED_OUT)
         partitions.ctx.reply(self.call, ProduceResponse(self.answers))
 
@@ -92,6 +98,7 @@ class Partitions:
     """Everything that the parts of the data plane share."""
 
     __slots__ = (
+        "_refusals",
         "_settings",
         "checkpoint_watch",
         "ctx",
@@ -112,6 +119,8 @@ class Partitions:
         self.ctx = ctx
         self.replicas: dict[TopicPartition, Replica] = {}
         self._settings: dict[str, LogSettings] = {}
+        #: What was last noted of produces that failed: (error, partition epoch).
+        self._refusals: dict[TopicPartition, tuple[ErrorCode, int]] = {}
         self.lag_us = ctx.image.broker_int("replica.lag.time.max.ms") * 1000
         self.produces: Purgatory[Any] = Purgatory()
         self.woken_fetches: list[Any] = []
@@ -220,6 +229,8 @@ class Partitions:
             # Raised min.insync.replicas, or an ISR that shrank between the append and now.
             enough = replica.maximal_isr_size() >= replica.min_isr
             error = _NONE if enough else ErrorCode.NOT_ENOUGH_REPLICAS_AFTER_APPEND
+            if not enough:
+                self.note_failure(replica.tp, error)
             while waiting and waiting[0][0] <= high_watermark:
                 _, operation, index = waiting.popleft()
                 operation.on_end(index, error, self, now_us)
@@ -267,6 +278,31 @@ class Partitions:
         if replica.waiting_produces is None:
             replica.waiting_produces = deque()
         replica.waiting_produces.append((required_end, operation, index))
+
+    def refused(self, replica: LeaderReplica, error: ErrorCode, now_us: int) -> None:
+        """A batch was not appended."""
+        meters = self.ctx.meters
+        if meters is not None and error not in _EXPECTED_FAILURES:
+            meters.of(replica.tp.topic).failed_produce_requests.mark(1, now_us)
+        if error is ErrorCode.NOT_ENOUGH_REPLICAS:
+            self.note_failure(replica.tp, error)
+
+    def note_failure(self, tp: TopicPartition, error: ErrorCode) -> None:
+        """Producers try again and again: one note for each error in each state of the partition."""
+        replica = self.replicas.get(tp)
+        if not isinstance(replica, LeaderReplica):
+            return
+        seen = (error, replica.partition_epoch)
+        if self._refusals.get(tp) != seen:
+            self._refusals[tp] = seen
+            self.ctx.note(
+                "produce failed",
+                tp,
+                error=error,
+                isr=replica.isr,
+                min_isr=replica.min_isr,
+                high_watermark=replica.high_watermark,
+            )
 
     def wake_readers(self, replica: Replica) -> None:
         """The role or the epoch changed: parked consumer fetches look again."""

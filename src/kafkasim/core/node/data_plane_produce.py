@@ -45,6 +45,7 @@ class Produces:
         replicas = partitions.replicas
         wall_ms = partitions.ctx.wall_ms(now_us)
         answers: list[PartitionProduced] = []
+        meters = partitions.ctx.meters
         written: list[tuple[LeaderReplica, int]] = []
         waiting: list[tuple[int, LeaderReplica, int]] = []
         for part in request.partitions:
@@ -60,7 +61,10 @@ class Produces:
                 placed = replica.append(batch, wall_ms)
                 offset = placed.base_offset
                 written.append((replica, placed.size_bytes))
+                if meters is not None:
+                    meters.appended(tp.topic, batch.count, placed.size_bytes, now_us)
             elif error is not _DUPLICATE:
+                partitions.refused(replica, error, now_us)
                 answers.append(PartitionProduced(tp, error, -1, -1, log.start))
                 continue
             append_time_ms = wall_ms if log.settings.log_append_time else -1
@@ -128,6 +132,8 @@ class Produces:
         if error is not _NONE:
             return error
         placed = replica.append(batch, wall_ms)
+        if partitions.ctx.meters is not None:
+            partitions.ctx.meters.appended(tp.topic, batch.count, placed.size_bytes, now_us)
         operation = ParkedAppend(placed.base_offset, on_done)
         partitions.wait(replica, placed.next_offset, operation, 0)
         partitions.appended(replica, placed.size_bytes, now_us)

@@ -172,6 +172,7 @@ class LifeCycle:
         for batch in raft.read_committed(image.next_offset):
             image.replay_batch(batch, delta)
         if delta:
+            self._ctx.note("metadata-published", self._ctx.node_id, offset=image.next_offset)
             self._publish(delta, now_us)
 
     # --- shutdown --------------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from kafkasim.core.client.requests import Requests
 from kafkasim.core.controller.image import MetadataImage
 from kafkasim.core.model.effects import NEVER_US, REPLICATION_CHANNEL, Effect, Halt
 from kafkasim.core.model.ids import Draw, NodeId
+from kafkasim.core.model.meters import BrokerTopicMeters
 from kafkasim.core.node.broker import BrokerNode
 from kafkasim.core.node.context import BrokerContext, Call
 from kafkasim.core.node.controller import ControllerNode
@@ -62,7 +63,9 @@ class ServerNode:
         *,
         wall_offset_us: int,
         now_us: int,
+        meters: BrokerTopicMeters | None = None,
     ) -> None:
+        """``meters``: where the broker half counts what goes in and out; None if nobody wants to know."""
         self.node_id = identity.node_id
         self.outbox: list[Effect] = []
         self._requests = Requests(self.outbox)
@@ -91,6 +94,7 @@ class ServerNode:
                 draw,
                 rack=identity.rack,
                 wall_offset_us=wall_offset_us,
+                meters=meters,
             )
             self.broker = BrokerNode(
                 ctx,
