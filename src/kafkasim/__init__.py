@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 from kafkasim.errors import ConfigurationError, Unsupported
 
 if TYPE_CHECKING:
-    from kafkasim import compare
+    from kafkasim import compare, faults
     from kafkasim.connect import connect
     from kafkasim.handle import Cluster
 
 __version__ = "0.1.0"
 
-__all__ = ["Cluster", "ConfigurationError", "Unsupported", "__version__", "compare", "connect"]
+__all__ = ["Cluster", "ConfigurationError", "Unsupported", "__version__", "compare", "connect", "faults"]
 
 
 def __getattr__(name: str) -> Any:
@@ -31,6 +31,6 @@ def __getattr__(name: str) -> Any:
         from kafkasim.connect import connect
 
         return connect
-    if name == "compare":
-        return import_module("kafkasim.compare")
+    if name in ("compare", "faults"):
+        return import_module(f"kafkasim.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

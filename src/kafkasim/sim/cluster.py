@@ -29,8 +29,10 @@ from kafkasim.sim import runtime
 from kafkasim.sim.clock import EPOCH_US
 from kafkasim.sim.drive import ClientShell, ServerShell
 from kafkasim.sim.hosts import Host
+from kafkasim.sim.injection import Injection, Injections
 from kafkasim.sim.links import Link
 from kafkasim.sim.network_faults import NetworkFaults
+from kafkasim.sim.plan import Fault, Plan
 from kafkasim.sim.world import World
 
 _START_TIMEOUT_US = 120_000_000
@@ -196,6 +198,7 @@ class SimulatedCluster(World):
         self._broker_count = len(self.broker_ids())
         self._admin_shell: ClientShell | None = None
         self.network = NetworkFaults(self)
+        self.injections = Injections(self)
         self._closed = False
         runtime.opened(self)
         for server in self._servers.values():
@@ -265,6 +268,13 @@ class SimulatedCluster(World):
             raise TimeoutError(
                 f"the awaited condition did not come true in {timeout} virtual seconds (now {self.now:.3f} s, seed {self.seed})"
             )
+
+    def inject(self, plan: Plan | Fault) -> Injection:
+        """Let a fault plan loose (``kafkasim.faults``); what is returned tells what fired and what never did.
+
+        Raises ConfigurationError for a broker or rack that is not there.
+        """
+        return self.injections.add(Plan.of(plan))
 
     def at(self, when: float, function: Callable[..., Any], *args: Any) -> None:
         """Call ``function`` at the virtual time ``when`` (at once if that is past)."""

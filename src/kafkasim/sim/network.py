@@ -127,6 +127,8 @@ class Network(Links, Rules):
         self._connections: dict[tuple[int, int, Channel], _Connection] = {}  # as requesters see them
         self._accepted: dict[int, _Connection] = {}  # as servers see them
         self._next_id = 1
+        #: Asked about every message where it is met: (stage, requester, server, request). True: whoever would pass it on dies first.
+        self.watch: Callable[[str, int, int, Any], bool] | None = None
         Links.__init__(self, link)
         Rules.__init__(self)
 
@@ -214,8 +216,10 @@ class Network(Links, Rules):
         request = connection.request
         connection.busy = False
         connection.request = None
+        if self.watch is not None and self.watch("answered", connection.client, connection.server, request):
+            return
         if response is not None and not (self._lost_responses and self._loses_response(connection, request, response)):
-            self._send_response(connection, correlation_id, response, size_bytes)
+            self._send_response(connection, correlation_id, request, response, size_bytes)
         if connection.inbox:
             args = (connection.server, self._take_next, (connection,))
             self._kernel.post_after(0, self._hand, args)
@@ -317,6 +321,8 @@ class Network(Links, Rules):
     # -- requests and responses ---------------------------------------------------------------
 
     def _send_request(self, connection: _Connection, correlation_id: int, request: Any, size_bytes: int) -> None:
+        if self.watch is not None and self.watch("sent", connection.client, connection.server, request):
+            return
         self.messages += 1
         self.bytes += size_bytes
         self._mix(self._kernel.now_us, connection.id, correlation_id, size_bytes << 3 | 1)
@@ -331,7 +337,9 @@ class Network(Links, Rules):
         args = (connection, correlation_id, request)
         self._post(stream, self._request_arrives, args, size_bytes, extra_us)
 
-    def _send_response(self, connection: _Connection, correlation_id: int, response: Any, size_bytes: int) -> None:
+    def _send_response(
+        self, connection: _Connection, correlation_id: int, request: Any, response: Any, size_bytes: int
+    ) -> None:
         self.messages += 1
         self.bytes += size_bytes
         self._mix(self._kernel.now_us, connection.id, correlation_id, size_bytes << 3 | 2)
@@ -339,7 +347,7 @@ class Network(Links, Rules):
         if self._cut and (stream.src, stream.dst) in self._cut:
             self._post(stream, self._lost, (stream,), size_bytes)
             return
-        args = (connection, correlation_id, response)
+        args = (connection, correlation_id, request, response)
         self._post(stream, self._response_arrives, args, size_bytes)
 
     def _lost(self, stream: _Stream) -> None:
@@ -391,6 +399,8 @@ class Network(Links, Rules):
             self._process(connection, correlation_id, request)
 
     def _process(self, connection: _Connection, correlation_id: int, request: Any) -> None:
+        if self.watch is not None and self.watch("received", connection.client, connection.server, request):
+            return
         connection.busy = True
         connection.correlation_id = correlation_id
         connection.request = request
@@ -408,23 +418,25 @@ class Network(Links, Rules):
         else:
             self._process(connection, *entry)
 
-    def _response_arrives(self, connection: _Connection, correlation_id: int, response: Any) -> None:
+    def _response_arrives(self, connection: _Connection, correlation_id: int, request: Any, response: Any) -> None:
         stream = connection.back
         if (self._ruled or stream.gap or stream.held) and not self._passes(
-            stream, self._response_arrives, (connection, correlation_id, response)
+            stream, self._response_arrives, (connection, correlation_id, request, response)
         ):
             return
         node = self._nodes[connection.client]
         if node.backlog is None:
-            self._take_response(connection, correlation_id, response)
+            self._take_response(connection, correlation_id, request, response)
         else:
-            node.backlog.append((self._take_response, (connection, correlation_id, response)))
+            node.backlog.append((self._take_response, (connection, correlation_id, request, response)))
 
-    def _take_response(self, connection: _Connection, correlation_id: int, response: Any) -> None:
+    def _take_response(self, connection: _Connection, correlation_id: int, request: Any, response: Any) -> None:
         if connection.broken or not connection.client_open:
             self.dropped += 1
             if not connection.broken and connection.server_open:
                 self._answer_client_gone(connection)
+            return
+        if self.watch is not None and self.watch("arrived", connection.client, connection.server, request):
             return
         endpoint = self._nodes[connection.client].endpoint
         assert endpoint is not None, "a connection goes with its process"

@@ -49,6 +49,8 @@ class World:
         self.clock = VirtualClock(self.scheduler, self.choices)
         self.history = History()
         self.clients: list[ClientShell] = []
+        #: Told of every note: (node, kind). Fault plans that wait for one put themselves here.
+        self.on_note: Callable[[int, str], None] | None = None
         self.records_history = history
         self._next_client = FIRST_CLIENT_NODE
         self._client_counts: dict[str, int] = {}
@@ -121,6 +123,8 @@ class World:
         self.trace.mix(self.kernel.now_us, node_id, len(note.kind), len(note.fields))
         if self.records_history:
             self.history.note(self.kernel.now_us, node_id, note)
+        if self.on_note is not None:
+            self.on_note(node_id, note.kind)
 
     def wait(self, predicate: Callable[[], Any], timeout_us: int | None) -> bool:
         """Let virtual time pass until ``predicate`` holds; in a task that blocks it, outside every task it drives the kernel."""
