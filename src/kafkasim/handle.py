@@ -16,10 +16,14 @@ from kafkasim.check.run import check_history
 from kafkasim.confluent_kafka.install import INSTALLATION
 from kafkasim.core.model.ids import TopicPartition
 from kafkasim.core.model.views import StoredRecord
+from kafkasim.errors import ConfigurationError
 from kafkasim.sim import runtime
 from kafkasim.sim.cluster import SimulatedCluster
 from kafkasim.sim.hosts import Host
 from kafkasim.sim.tasks import Task
+from kafkasim.views.facts import Facts
+from kafkasim.views.ledger import Ledger
+from kafkasim.views.metrics import Metrics
 
 if TYPE_CHECKING:
     from kafkasim.confluent_kafka import Consumer, KafkaError, Message, Producer
@@ -48,6 +52,8 @@ class Cluster(SimulatedCluster):
         self._installed_for_tasks = False
         self._clients_to_close: list[Any] = []
         self._shared_producer: Producer | None = None
+        self._facts = Facts(self.history.events)
+        self._ledger = Ledger(self._processes[0].static_config)
 
     def __enter__(self) -> Cluster:
         return self
@@ -209,6 +215,27 @@ class Cluster(SimulatedCluster):
                         )
                     )
         return stored
+
+    # --- watching --------------------------------------------------------------------------------------------------
+
+    @property
+    def metrics(self) -> Metrics:
+        """Kafka's JMX metrics over virtual time: ``cluster.metrics["UnderReplicatedPartitions"].max()`` (docs/views.md)."""
+        facts = self._read_facts("metrics")
+        ledger = self._ledger
+        for committed in facts.committed[ledger.taken :]:
+            ledger.take(committed)
+        servers = [self._servers[node] for node in self.broker_ids()]
+        meters = {server.id: server.meters for server in servers if server.meters is not None}
+        return Metrics(facts, ledger, meters, self._processes[0].voters, self.now)
+
+    def _read_facts(self, what: str) -> Facts:
+        if not self.records_history:
+            raise ConfigurationError(
+                f"cluster.{what}: this cluster was made with history=False, so nothing was recorded"
+            )
+        self._facts.refresh()
+        return self._facts
 
     # --- judging ---------------------------------------------------------------------------------------------------
 

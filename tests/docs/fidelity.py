@@ -33,6 +33,7 @@ ROOMS = (
     ("core/quorum", "The controller quorum"),
     ("core/model", "Messages and configs"),
     ("sim", "Network, time and tasks"),
+    ("views", "Metrics and explanations"),
     ("", "Around it"),
 )
 

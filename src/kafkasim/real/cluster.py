@@ -156,6 +156,11 @@ class RealCluster:
         """The installed confluent_kafka, with producers and consumers that write to `history`."""
         return self._client
 
+    @property
+    def metrics(self) -> NoReturn:
+        """Raises Unsupported: a client sees no JMX."""
+        raise Unsupported("metrics: a real cluster's metrics come by JMX, which clients do not speak")
+
     def fingerprint(self) -> NoReturn:
         """Raises Unsupported: no run of a real cluster repeats."""
         raise Unsupported("fingerprint: a real cluster does not run under a seed")
