@@ -67,12 +67,16 @@ class Kit:
 
     def consumer(self, group: str | None = None, topics: Iterable[str] = (), **config: Any) -> Any:
         """A consumer with short timers that reads from the earliest record and commits by hand."""
-        consumer = self.ck.Consumer(
-            {**SHORT_TIMERS, **self.config({"group.id": group or self.group("solo")}, **config)}
+        consumer = self.keep(
+            self.ck.Consumer({**SHORT_TIMERS, **self.config({"group.id": group or self.group("solo")}, **config)})
         )
-        self._consumers.append(consumer)
         if topics:
             consumer.subscribe(list(topics))
+        return consumer
+
+    def keep(self, consumer: Any) -> Any:
+        """Close this consumer at the test's end."""
+        self._consumers.append(consumer)
         return consumer
 
     def assigned(self, topic: str, partition: int = 0, offset: int | None = None, **config: Any) -> Any:

@@ -132,11 +132,7 @@ class Consumer(ClientHandle):
         shell = self._open_shell()
         wanted = _starts(partitions)
         self._is_answered = True
-        assigned = set(self._engine.assignment())
-        for tp, _ in wanted:
-            if tp in assigned:
-                throw(ErrorCode._CONFLICT, f"{tp.topic} [{tp.partition}] is already part of the current assignment")
-        self._require(shell.call(self._engine.incremental_assign, wanted), "Failed to add to assignment")
+        self._require_increment(shell.call(self._engine.incremental_assign, wanted))
         self._starts.update({_partition(value): (value._offset, value._leader_epoch) for value in partitions})
 
     def incremental_unassign(self, partitions: list[TopicPartition]) -> None:
@@ -144,14 +140,11 @@ class Consumer(ClientHandle):
         shell = self._open_shell()
         unwanted = _partitions(partitions)
         self._is_answered = True
-        assigned = set(self._engine.assignment())
-        for tp in unwanted:
-            if tp not in assigned:
-                throw(
-                    ErrorCode._INVALID_ARG,
-                    f"{tp.topic} [{tp.partition}] can't be unassigned since it is not in the current assignment",
-                )
-        self._require(shell.call(self._engine.incremental_unassign, unwanted), "Failed to remove from assignment")
+        self._require_increment(shell.call(self._engine.incremental_unassign, unwanted))
+
+    def _require_increment(self, error: ErrorCode) -> None:
+        if error:
+            throw(error, self._engine.last_error_text or error_text(error))
 
     def assignment(self, *_ignored: Any, **_ignored_too: Any) -> list[TopicPartition]:
         """What is consumed now, with the offsets where it was to start."""

@@ -148,6 +148,7 @@ class FakeConsumerEngine(_FakeEngine):
         self.awaiting: Rebalance | None = None
         self.assigned: list[TopicPartition] = []
         self.answer = ErrorCode.NONE
+        self.last_error_text = ""
         self.operation = Operation()
 
     def take(self, max_messages: int, now_us: int) -> list[AppItem]:

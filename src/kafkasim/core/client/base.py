@@ -188,7 +188,11 @@ class ClientBase:
         """The first fatal error stays; it is told as ``_FATAL``'s cause."""
         if self.fatal_error == ErrorCode.NONE:
             self.fatal_error, self.fatal_text = code, text
-            self.emit_error(code, text, fatal=True)
+            self.tell_fatal()
+
+    def tell_fatal(self) -> None:
+        """Tell the application of ``fatal_error``."""
+        self.emit_error(self.fatal_error, self.fatal_text, fatal=True)
 
     # --- Sending ---------------------------------------------------------------------------------------------------
 

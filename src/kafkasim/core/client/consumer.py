@@ -436,11 +436,11 @@ class ConsumerEngine(ClientCore):
         elif channel == MAIN_CHANNEL:
             self._fetcher.on_connection(node, is_up, now_us)
 
-    def become_fatal(self, code: ErrorCode, text: str) -> None:
-        if self.fatal_error == ErrorCode.NONE:
-            told = f"Fatal error: {error_text(code)}: {text}"
-            self._queue.put_error(ConsumerError(ErrorCode._FATAL, told))
-        super().become_fatal(code, text)
+    def tell_fatal(self) -> None:
+        """A consumer is told by poll() alone, not by its error callback."""
+        text = f"Fatal error: {error_text(self.fatal_error)}: {self.fatal_text}"
+        self._queue.put_error(ConsumerError(ErrorCode._FATAL, text))
+        self.wake = True
 
     def _on_coordinator(self, now_us: int) -> None:
         self._offsets.on_coordinator(now_us)

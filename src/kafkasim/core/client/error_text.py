@@ -41,6 +41,14 @@ _TEXTS = {
     ErrorCode.FENCED_INSTANCE_ID: "Broker: Static consumer fenced by other consumer with same group.instance.id",
     ErrorCode.UNSTABLE_OFFSET_COMMIT: "Broker: There are unstable offsets that need to be cleared",
     ErrorCode.UNKNOWN_TOPIC_ID: "Broker: Unknown topic id",
+    ErrorCode.GROUP_ID_NOT_FOUND: "Broker: The group id does not exist",
+    ErrorCode.FENCED_MEMBER_EPOCH: "Broker: The member epoch is fenced by the group coordinator",
+    ErrorCode.UNRELEASED_INSTANCE_ID: "Broker: The instance ID is still used by another member in the consumer group",
+    ErrorCode.UNSUPPORTED_ASSIGNOR: (
+        "Broker: The assignor or its version range is not supported by the consumer group"
+    ),
+    ErrorCode.STALE_MEMBER_EPOCH: "Broker: The member epoch is stale",
+    ErrorCode.INVALID_REGULAR_EXPRESSION: "Broker: The regular expression is not valid",
     ErrorCode.UNKNOWN_SERVER_ERROR: "Unknown broker error",
     ErrorCode.NONE: "Success",
     ErrorCode._TRANSPORT: "Local: Broker transport failure",
