@@ -16,6 +16,7 @@ import attrs
 
 from kafkasim.core.model.ids import NO_NODE, TopicPartition
 from kafkasim.errors import ConfigurationError
+from kafkasim.sim.kernel import Timer
 from kafkasim.sim.plan import Condition, Fault, Plan
 from kafkasim.sim.wire_events import api_name
 
@@ -54,6 +55,7 @@ class Injection:
         self.fired: list[Fired] = []
         self._cluster = cluster
         self._waiting: list[_Armed] = []
+        self._timers: list[Timer] = []
         self._done: set[int] = set()
         self._undo: list[Callable[[], None]] = []
         for fault in plan:
@@ -70,8 +72,10 @@ class Injection:
             raise AssertionError("planned faults never happened:\n" + "\n".join(f"  {fault}" for fault in self.unfired))
 
     def heal(self) -> None:
-        """Stop waiting, undo what is still broken: processes run, the network is whole."""
+        """Let nothing more happen, undo what is still broken: processes run, the network is whole."""
         self._waiting.clear()
+        for timer in self._timers:
+            timer.cancel()
         while self._undo:
             self._undo.pop()()
 
@@ -83,7 +87,8 @@ class Injection:
 
     def _arm(self, fault: Fault) -> None:
         if fault.at_s is not None:
-            self._cluster.kernel.call_after(round(fault.at_s * 1_000_000), self._fire, fault, NO_NODE, NO_NODE, None)
+            delay_us = round(fault.at_s * 1_000_000)
+            self._timers.append(self._cluster.kernel.call_after(delay_us, self._fire, fault, NO_NODE, NO_NODE, None))
             return
         condition = None if fault.when is None else Condition.parse(fault.when)
         self._waiting.append(_Armed(fault, fault.nth, condition))

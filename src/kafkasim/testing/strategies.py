@@ -1,0 +1,125 @@
+"""Hypothesis strategies for clusters, workloads and fault plans. Needs the extra ``hypothesis``.
+
+Rule 1:   everything shrinks to the harmless: no fault, the shortest down-time, the fewest records, seed 0.
+Rule 2:   faults and records are drawn apart, so that leaving out one does not move another.
+
+    @given(plan=fault_plans(["orders-0"]), work=workloads(), seed=seeds())
+    def test_nothing_is_lost(plan, work, seed): ...
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import attrs
+from hypothesis import strategies as st
+
+from kafkasim.sim.nemeses import EVENTS
+from kafkasim.sim.plan import Fault, Plan
+
+#: From the least harm to the most.
+_KINDS = ("reset", "slow", "pause", "hold", "isolate", "shutdown", "crash", "power_loss")
+_MOMENTS = 1000
+_SLOWER = 10.0
+_DOWN_S = (0.001, 0.01, 0.1, 0.5, 1.0, 3.0, 6.0, 12.0, 30.0, 60.0)
+
+
+def seeds() -> st.SearchStrategy[int]:
+    """Seeds of a cluster; 0 is the simplest."""
+    return st.integers(min_value=0, max_value=2**32 - 1)
+
+
+@attrs.frozen
+class Workload:
+    """Records to write, as (key, value); ``produce`` writes them with one producer and waits for every report."""
+
+    records: tuple[tuple[bytes | None, bytes], ...]
+
+    def produce(self, cluster: Any, topic: str, **config: Any) -> list[tuple[Any, Any]]:
+        """The (error, message) of each delivery report, in the order in which they came."""
+        producer = cluster.producer({"acks": "all", **config})
+        reports: list[tuple[Any, Any]] = []
+        for key, value in self.records:
+            producer.produce(topic, value, key, on_delivery=lambda error, message: reports.append((error, message)))
+            producer.poll(0)
+        producer.flush()
+        return reports
+
+
+def workloads(*, min_records: int = 1, max_records: int = 50, keys: int = 4) -> st.SearchStrategy[Workload]:
+    """Few records with few keys; every value is its record's number, so each is told from the others."""
+    key = st.none() if keys == 0 else st.none() | st.integers(0, keys - 1).map(lambda number: f"key-{number}".encode())
+    return st.lists(key, min_size=min_records, max_size=max_records).map(
+        lambda drawn: Workload(tuple((key, str(number).encode()) for number, key in enumerate(drawn)))
+    )
+
+
+def faults(
+    partitions: Sequence[str] = (),
+    *,
+    brokers: int = 3,
+    kinds: Sequence[str] = _KINDS,
+    events: Sequence[str] = EVENTS,
+    max_nth: int = 60,
+    max_at: float = 60.0,
+) -> st.SearchStrategy[Fault]:
+    """One fault: at a broker, or at the leader or a follower of one of ``partitions``; at an event or at a time."""
+    targets = [f"broker:{number}" for number in range(1, brokers + 1)]
+    targets += [f"{role}:{partition}" for partition in partitions for role in ("follower", "leader")]
+    targets.append("controller")
+    triggers: list[str | None] = [None, *events]
+
+    def build(kind: str, target: str, event: str | None, moment: int, for_s: float) -> Fault:
+        # One number for either trigger: faults of one shape are what Hypothesis leaves out and makes smaller fastest.
+        trigger: dict[str, Any] = (
+            {"at_s": moment * max_at / _MOMENTS}
+            if event is None
+            else {"on": event, "nth": 1 + moment * max_nth // (_MOMENTS + 1)}
+        )
+        if kind == "reset":
+            return Fault(kind, target, **trigger)
+        return Fault(kind, target, for_s=for_s, factor=_SLOWER if kind == "slow" else 1.0, **trigger)
+
+    return st.builds(
+        build,
+        st.sampled_from(list(kinds)),
+        st.sampled_from(targets),
+        st.sampled_from(triggers),
+        st.integers(0, _MOMENTS),
+        st.sampled_from(_DOWN_S),
+    )
+
+
+def fault_plans(partitions: Sequence[str] = (), *, max_faults: int = 4, **options: Any) -> st.SearchStrategy[Plan]:
+    """Up to ``max_faults`` faults; shrinks to none. Options are those of `faults`."""
+    return st.lists(faults(partitions, **options), max_size=max_faults).map(lambda drawn: Plan(tuple(drawn)))
+
+
+@attrs.frozen
+class TopicSettings:
+    """What a topic and its producers promise: ``replication_factor``, ``min.insync.replicas``, ``acks``, idempotence."""
+
+    replication_factor: int
+    min_insync_replicas: int
+    acks: str
+    idempotent: bool
+
+    @property
+    def topic_config(self) -> dict[str, object]:
+        return {"min.insync.replicas": self.min_insync_replicas}
+
+    @property
+    def producer_config(self) -> dict[str, object]:
+        return {"acks": self.acks, "enable.idempotence": self.idempotent}
+
+
+def topic_settings(*, brokers: int = 3) -> st.SearchStrategy[TopicSettings]:
+    """From the safest to the least safe: three replicas, two in sync, acks=all, idempotent first."""
+
+    def build(missing: int, slack: int, acks: str, plain: bool) -> TopicSettings:
+        factor = max(1, min(3, brokers) - missing)
+        is_idempotent = not plain and acks == "all"
+        return TopicSettings(factor, max(1, min(2, factor) - slack), acks, is_idempotent)
+
+    return st.builds(build, st.integers(0, 2), st.integers(0, 1), st.sampled_from(["all", "1", "0"]), st.booleans())
