@@ -21,9 +21,11 @@ from kafkasim.sim import runtime
 from kafkasim.sim.cluster import SimulatedCluster
 from kafkasim.sim.hosts import Host
 from kafkasim.sim.tasks import Task
+from kafkasim.views.chain import Explanation
 from kafkasim.views.facts import Facts
 from kafkasim.views.ledger import Ledger
 from kafkasim.views.metrics import Metrics
+from kafkasim.views.why import explain_partition
 
 if TYPE_CHECKING:
     from kafkasim.confluent_kafka import Consumer, KafkaError, Message, Producer
@@ -228,6 +230,17 @@ class Cluster(SimulatedCluster):
         servers = [self._servers[node] for node in self.broker_ids()]
         meters = {server.id: server.meters for server in servers if server.meters is not None}
         return Metrics(facts, ledger, meters, self._processes[0].voters, self.now)
+
+    def why(self, topic: str, partition: int, at: float | None = None) -> Explanation:
+        """Why a partition is (or, ``at`` a virtual time, was) as it is: print it for the chain, ``steps`` for the data."""
+        facts = self._read_facts("why()")
+        if at is not None and not 0 <= at <= self.now:
+            raise ValueError(
+                f"why({topic!r}, {partition}, at={at}): the run goes from 0 to {self.now:.6f} virtual seconds"
+            )
+        at_us = self.now_us if at is None else round(at * 1_000_000)
+        first = self._processes[0]
+        return explain_partition(facts, first.static_config, TopicPartition(topic, partition), at_us, first.voters)
 
     def _read_facts(self, what: str) -> Facts:
         if not self.records_history:

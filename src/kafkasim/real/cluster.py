@@ -161,6 +161,10 @@ class RealCluster:
         """Raises Unsupported: a client sees no JMX."""
         raise Unsupported("metrics: a real cluster's metrics come by JMX, which clients do not speak")
 
+    def why(self, *_: object, **__: object) -> NoReturn:
+        """Raises Unsupported: a client sees states, not what they follow from."""
+        raise Unsupported("why: a client of a real cluster sees its state, not what the controller had in hand")
+
     def fingerprint(self) -> NoReturn:
         """Raises Unsupported: no run of a real cluster repeats."""
         raise Unsupported("fingerprint: a real cluster does not run under a seed")
