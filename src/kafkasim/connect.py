@@ -3,14 +3,19 @@
 Inputs:   ``sim://?brokers=3&seed=7`` · ``local://?brokers=3&racks=a,b,c`` · ``kafka://host:9092,host2:9092`` · ``docker://?image=…``
 Rule 1:   a backend and what it needs are imported only when its URL is used.
 Rule 2:   in a query, a name with a dot is a config: of the brokers for sim, local and docker, of the clients for kafka.
+Rule 3:   ``features=epoch_truncation:false`` takes protections away, comma-separated; only the simulator can do that.
 """
 
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Mapping
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit
+
+from kafkasim.errors import Unsupported
 
 if TYPE_CHECKING:
     from kafkasim.real.cluster import RealCluster
@@ -24,6 +29,10 @@ def connect(url: str) -> Any:
     options = _read_options(url, parts.query)
     if parts.scheme == "sim":
         return _connect_simulator(options)
+    if parts.scheme in ("local", "kafka", "docker") and options.pop("features", None):
+        raise Unsupported(
+            f"{parts.scheme}:// cannot take protections away (features=): real Kafka has no such switches"
+        )
     if parts.scheme == "local":
         return _connect_local(options)
     if parts.scheme == "kafka":
@@ -107,6 +116,8 @@ def _read_options(url: str, query: str) -> dict[str, Any]:
             options[name] = _read_count(url, name, value)
         elif name == "racks":
             options[name] = value.split(",")
+        elif name == "features":
+            options[name] = _read_features(url, value)
         else:
             options[name] = value
     if config:
@@ -121,7 +132,28 @@ def _read_count(url: str, name: str, value: str) -> int:
         raise ValueError(f"{name}={value!r} in {url!r} is not a whole number") from None
 
 
+def _read_features(url: str, value: str) -> dict[str, bool]:
+    """``a:false,b:true``; the names are judged by the cluster."""
+    features: dict[str, bool] = {}
+    for item in value.split(","):
+        name, _, switch = item.partition(":")
+        if switch not in ("true", "false"):
+            raise ValueError(f"features={value!r} in {url!r}: expected name:false, comma-separated, not {item!r}")
+        features[name] = switch == "true"
+    return features
+
+
 def _refuse_unknown(scheme: str, options: Mapping[str, Any], known: tuple[str, ...]) -> None:
     unknown = [name for name in options if name not in known]
     if unknown:
         raise ValueError(f"{scheme}:// does not know {unknown}; it knows {list(known)}")
+
+
+class _CallableModule(ModuleType):
+    """Importing this module puts it into its package as ``kafkasim.connect``, over the function of that name."""
+
+    def __call__(self, url: str) -> Any:
+        return connect(url)
+
+
+sys.modules[__name__].__class__ = _CallableModule

@@ -41,7 +41,8 @@ class Cluster(SimulatedCluster):
         seed: decides everything that is left to chance.
         racks: one name for each broker.
         config: broker configs (server.properties) by Kafka's names.
-        features: switches that turn protections off; none exist yet.
+        features: protections to take away, by name: ``{"epoch_truncation": False}`` brings back the bug that KIP-101 mended
+            (docs/fidelity.md lists them).
 
     Use it in a ``with`` statement; at its end tasks, clients and brokers are gone. Blocking calls of tasks, and of plain code outside
     them, let virtual time pass. Raises ``ConfigurationError`` for what cannot be.

@@ -20,6 +20,7 @@ from kafkasim.core.model.errors import ErrorCode
 from kafkasim.core.model.group_messages import DescribeGroupsRequest, DescribeGroupsResponse
 from kafkasim.core.model.ids import CONSUMER_OFFSETS_TOPIC, NO_LEADER, NO_NODE, NodeId, TopicPartition
 from kafkasim.core.model.meters import BrokerTopicMeters
+from kafkasim.core.model.protections import Protections
 from kafkasim.core.model.records import RecordBatch
 from kafkasim.core.model.server_config import BROKER_CONFIGS
 from kafkasim.core.model.views import GroupDescription, MemberDescription, PartitionDescription
@@ -192,8 +193,8 @@ class SimulatedCluster(World):
         _clusters_made += 1
         self.cluster_name = f"kafkasim-{_clusters_made}"
         static = _static_config(brokers, config)
-        _refuse_features(features)
-        self._processes = _identities(brokers, controllers, racks, static, self.cluster_name)
+        protections = _protections(features)
+        self._processes = _identities(brokers, controllers, racks, static, self.cluster_name, protections)
         self._servers = {identity.node_id: ServerProcess(self, identity) for identity in self._processes}
         self._broker_count = len(self.broker_ids())
         self._admin_shell: ClientShell | None = None
@@ -490,10 +491,11 @@ def _static_config(brokers: int, config: Mapping[str, object] | None) -> dict[st
     return static
 
 
-def _refuse_features(features: Mapping[str, object] | None) -> None:
-    if features:
-        names = ", ".join(sorted(features))
-        raise ConfigurationError(f"unknown feature(s) {names}: this version has no switches yet (docs/fidelity.md)")
+def _protections(features: Mapping[str, object] | None) -> Protections:
+    try:
+        return Protections.of(features)
+    except ValueError as problem:
+        raise ConfigurationError(str(problem)) from None
 
 
 def _identities(
@@ -502,6 +504,7 @@ def _identities(
     racks: Sequence[str | None] | None,
     static: dict[str, str],
     cluster_name: str,
+    protections: Protections,
 ) -> list[ServerIdentity]:
     """Who is a broker, who votes. Broker ids start at 1; an int of controllers adds nodes behind the brokers."""
     if brokers < 1:
@@ -530,6 +533,7 @@ def _identities(
             voters=tuple(voters),
             cluster_id="kafkasim-AAAAAAAAAAAAA",
             static_config=static,
+            protections=protections,
         )
         for node_id in dict.fromkeys([*broker_ids, *voters])
     ]

@@ -70,3 +70,10 @@ def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch, url: str, mod
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(ImportError, match=rf"kafkasim\[{extra}\]"):
         connect(url)
+
+
+def test_the_packages_name_is_callable_each_time() -> None:
+    """``kafkasim.connect(url)`` works a second time too, when the module of that name has been imported."""
+    for _ in range(2):
+        with pytest.raises(ValueError, match="cannot connect to"):
+            kafkasim.connect("nothing://")

@@ -20,7 +20,8 @@ FAST = {"broker.session.timeout.ms": 3000, "broker.heartbeat.interval.ms": 500}
         ({"controllers": [7]}, "expected distinct broker ids out of [1, 2, 3]"),
         ({"config": {"num.partition": 3}}, "did you mean 'num.partitions'"),
         ({"config": {"num.partitions": "many"}}, "Invalid value many for configuration num.partitions"),
-        ({"features": {"elr": False}}, "unknown feature(s) elr"),
+        ({"features": {"elr": False}}, "unknown protection 'elr'; known are epoch_truncation"),
+        ({"features": {"maximal_irs": False}}, "did you mean 'maximal_isr'?"),
     ],
 )
 def test_impossible_clusters_are_refused(options: dict[str, Any], text: str) -> None:

@@ -18,6 +18,7 @@ from kafkasim.core.controller.image import MetadataImage
 from kafkasim.core.model.effects import Effect, Note, Reply
 from kafkasim.core.model.ids import NO_EPOCH, Draw, NodeId
 from kafkasim.core.model.meters import BrokerTopicMeters
+from kafkasim.core.model.protections import ALL_PROTECTIONS, Protections
 from kafkasim.core.node.storage import BrokerStorage
 
 #: ``send(request, handler, now_us)``; ``handler(response | None, error, now_us)`` is called exactly once.
@@ -45,6 +46,7 @@ class BrokerContext:
         "meters",
         "node_id",
         "outbox",
+        "protections",
         "rack",
         "requests",
         "storage",
@@ -64,6 +66,7 @@ class BrokerContext:
         wall_offset_us: int = 0,
         controller_sender: ControllerSender | None = None,
         meters: BrokerTopicMeters | None = None,
+        protections: Protections = ALL_PROTECTIONS,
     ) -> None:
         self.node_id = node_id
         self.outbox = outbox
@@ -73,6 +76,7 @@ class BrokerContext:
         self.draw = draw
         self.rack = rack
         self.wall_offset_us = wall_offset_us
+        self.protections = protections
         #: None: nobody wants to know how much goes in and out.
         self.meters = meters
         #: Given by whoever knows the active controller, before the first input arrives.

@@ -59,6 +59,7 @@ from kafkasim.core.model.metadata import (
     MetadataRecord,
     RegisterBrokerRecord,
 )
+from kafkasim.core.model.protections import ALL_PROTECTIONS, Protections
 from kafkasim.core.node.context import Call
 from kafkasim.core.node.metadata_api import refusal
 from kafkasim.core.quorum.raft import RaftReplica
@@ -135,6 +136,7 @@ class ControllerNode:
         static_config: dict[str, str] | None = None,
         *,
         features: tuple[tuple[str, int], ...] = FEATURES,
+        protections: Protections = ALL_PROTECTIONS,
     ) -> None:
         """``raft``: this node's voter, which nobody else drives; ``features``: the levels that a new log starts with."""
         self.node_id = node_id
@@ -144,6 +146,7 @@ class ControllerNode:
         self._outbox = outbox
         self._draw = draw
         self._features = features
+        self.protections = protections
         self._active_epoch = NO_EPOCH
         self._activated_us = 0
         self._waiting: deque[_Waiting] = deque()

@@ -18,6 +18,7 @@ from kafkasim.core.controller.image import MetadataImage
 from kafkasim.core.model.effects import NEVER_US, REPLICATION_CHANNEL, Effect, Halt
 from kafkasim.core.model.ids import Draw, NodeId
 from kafkasim.core.model.meters import BrokerTopicMeters
+from kafkasim.core.model.protections import ALL_PROTECTIONS, Protections
 from kafkasim.core.node.broker import BrokerNode
 from kafkasim.core.node.context import BrokerContext, Call
 from kafkasim.core.node.controller import ControllerNode
@@ -38,6 +39,7 @@ class ServerIdentity:
     voters: tuple[NodeId, ...]
     cluster_id: str
     static_config: dict[str, str]
+    protections: Protections = ALL_PROTECTIONS
 
 
 class NodeStorage:
@@ -83,7 +85,14 @@ class ServerNode:
         self.controller: ControllerNode | None = None
         self.broker: BrokerNode | None = None
         if identity.node_id in identity.voters:
-            self.controller = ControllerNode(identity.node_id, self.raft, self.outbox, draw, identity.static_config)
+            self.controller = ControllerNode(
+                identity.node_id,
+                self.raft,
+                self.outbox,
+                draw,
+                identity.static_config,
+                protections=identity.protections,
+            )
         if identity.is_broker:
             ctx = BrokerContext(
                 identity.node_id,
@@ -95,22 +104,26 @@ class ServerNode:
                 rack=identity.rack,
                 wall_offset_us=wall_offset_us,
                 meters=meters,
+                protections=identity.protections,
             )
-            self.broker = BrokerNode(
-                ctx,
-                self.raft,
-                cluster_id=identity.cluster_id,
-                host=identity.host,
-                port=identity.port,
-                drives_raft=self.controller is None,
-                on_stopped=self._stop_controller,
-                now_us=now_us,
-            )
+            self.broker = self._new_broker(identity, ctx, now_us)
             self.broker.life_cycle.start(now_us)
         self._give_up_us = NEVER_US
         #: A lower bound: an input only lowers it by what it touched, ``_settle`` and ``on_deadline`` make it exact.
         self.deadline_us = 0
         self._settle(now_us)
+
+    def _new_broker(self, identity: ServerIdentity, ctx: BrokerContext, now_us: int) -> BrokerNode:
+        return BrokerNode(
+            ctx,
+            self.raft,
+            cluster_id=identity.cluster_id,
+            host=identity.host,
+            port=identity.port,
+            drives_raft=self.controller is None,
+            on_stopped=self._stop_controller,
+            now_us=now_us,
+        )
 
     def _earliest_deadline_us(self) -> int:
         earliest_us = min(self._requests.deadline_us, self._give_up_us)

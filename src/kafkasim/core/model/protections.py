@@ -1,0 +1,63 @@
+"""The protections that Kafka gained one by one, each of which can be taken away again (``features=`` of a cluster).
+
+Mirrors:  the KIPs named below; Kafka 4.3 has all of them and no switch for any but the last two.
+Rule 1:   True is Kafka 4.3. A protection that is off brings back the behaviour, and the bugs, from before its KIP.
+Rule 2:   each is asked in one place, when a component picks its strategy; no machine reads them while it works.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+
+import attrs
+
+
+@attrs.define(slots=True, frozen=True)
+class Protections:
+    """What stands between a cluster and the bugs of older Kafkas; by default everything does."""
+
+    #: KIP-101. Off: a follower cuts its log at its own high watermark, and so can drop what was acknowledged or keep what diverges.
+    epoch_truncation: bool = True
+    #: KIP-279. Off: a leader that never saw the requested epoch answers with the end of its log instead of with the largest
+    #: epoch that it knows below it, and logs can diverge after fast elections.
+    epoch_answer_below: bool = True
+    #: KIP-320. Off: nobody checks the leader epoch of a fetch, so a zombie follower or leader is taken for a live one.
+    fetch_epoch_check: bool = True
+    #: KIP-497. Off: the high watermark counts the committed ISR alone, and a replica that just asked to join, which the
+    #: controller may elect, can miss what was acknowledged.
+    maximal_isr: bool = True
+    #: KIP-497. Off: the controller takes an AlterPartition whatever partition epoch it was made in.
+    partition_epoch_check: bool = True
+    #: KIP-841. Off: a fenced broker, or one that is shutting down, may be in the ISR.
+    fenced_broker_check: bool = True
+    #: KIP-903. Off: a replica joins the ISR though it was restarted, perhaps empty, since it fetched.
+    broker_epoch_check: bool = True
+    #: KIP-966. Off: no eligible leader replicas; the last replica stays in the ISR, and is trusted, however it died.
+    eligible_leader_replicas: bool = True
+    #: KIP-966. Off: a replica stays eligible though its broker came back from an unclean shutdown, without its unflushed data.
+    unclean_shutdown_detection: bool = True
+
+    @classmethod
+    def of(cls, features: Mapping[str, object] | None) -> Protections:
+        """Read ``features=``: a protection's name to False (off) or True. Raises ValueError for anything else."""
+        values: dict[str, bool] = {}
+        for name, value in (features or {}).items():
+            if name not in PROTECTION_NAMES:
+                raise ValueError(_unknown(name))
+            if not isinstance(value, bool):
+                raise ValueError(f"features: {name!r} is {value!r}; expected False (protection off) or True")
+            values[name] = value
+        return cls(**values)
+
+
+PROTECTION_NAMES: tuple[str, ...] = tuple(field.name for field in attrs.fields(Protections))
+
+#: Kafka 4.3 as it is.
+ALL_PROTECTIONS = Protections()
+
+
+def _unknown(name: object) -> str:
+    close = difflib.get_close_matches(str(name), PROTECTION_NAMES, 1)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    return f"features: unknown protection {name!r}; {hint}known are {', '.join(PROTECTION_NAMES)}"
