@@ -8,8 +8,10 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kafkasim.check.history_lines import history_lines
 from kafkasim.check.log_oracles import LogView
 from kafkasim.check.report import Report
 from kafkasim.check.run import check_history
@@ -19,6 +21,7 @@ from kafkasim.core.model.views import StoredRecord
 from kafkasim.errors import ConfigurationError
 from kafkasim.sim import runtime
 from kafkasim.sim.cluster import SimulatedCluster
+from kafkasim.sim.files import write_whole
 from kafkasim.sim.hosts import Host
 from kafkasim.sim.tasks import Task
 from kafkasim.views.chain import Explanation
@@ -259,6 +262,10 @@ class Cluster(SimulatedCluster):
         for task in self.scheduler.failed:
             report.add("task-failed", f"task {task.name!r} ended with {task.exception!r}")
         return report
+
+    def save_history(self, path: str | Path) -> None:
+        """Write the history as lines of JSON, which ``kafkasim.check.history_lines`` reads; the file is whole or absent."""
+        write_whole(Path(path), "".join(f"{line}\n" for line in history_lines(self.history)))
 
     def _log_views(self) -> dict[TopicPartition, LogView]:
         image = self._controller_image()

@@ -174,7 +174,7 @@ class Comparison:
 
     def to_json(self, path: str | Path) -> None:
         """Write ``as_json`` to a file, whole or not at all."""
-        from kafkasim.plot.files import write_whole
+        from kafkasim.sim.files import write_whole
 
         write_whole(Path(path), json.dumps(self.as_json(), indent=2))
 

@@ -1,17 +1,15 @@
 """Pictures as files, whole or not at all.
 
-Effects:  a file beside the wanted one, renamed when it is complete.
 Rule 1:   what a picture needs and is not installed is named with the extra that brings it.
 """
 
 from __future__ import annotations
 
-import contextlib
-import os
-import tempfile
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+
+from kafkasim.sim.files import write_whole
 
 
 def plotly_graphs() -> ModuleType:
@@ -21,21 +19,6 @@ def plotly_graphs() -> ModuleType:
     except ImportError as problem:
         raise ImportError("pictures need Plotly: pip install 'kafkasim[viz]'") from problem
     return graphs  # type: ignore[no-any-return]
-
-
-def write_whole(path: Path, content: str | bytes) -> None:
-    """Write a file, or leave what was there. Raises OSError as ``open`` does."""
-    payload = content.encode() if isinstance(content, str) else content
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(payload)
-        os.chmod(name, 0o666 & ~_umask())
-        os.replace(name, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(name)
-        raise
 
 
 def write_html(figure: Any, path: Path) -> None:
@@ -54,9 +37,3 @@ def write_png(figure: Any, path: Path, *, width: int = 1400, height: int = 900) 
     except Exception as problem:
         raise RuntimeError(f"kaleido could not draw the PNG: {problem} (to_html needs nothing more)") from problem
     write_whole(path, picture)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

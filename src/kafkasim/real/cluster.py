@@ -15,6 +15,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NoReturn, Self
 
 from confluent_kafka import (
@@ -30,6 +31,7 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._listoffsets import OffsetSpec
 from confluent_kafka.cimpl import NewTopic
 
+from kafkasim.check.history_lines import history_lines
 from kafkasim.check.identity import BY_CONTENT
 from kafkasim.check.report import Report
 from kafkasim.check.run import check_history
@@ -43,6 +45,7 @@ from kafkasim.real.local_kafka import LocalBroker, LocalKafka
 from kafkasim.real.logs import log_views, read_records
 from kafkasim.real.recording import RecordedClient
 from kafkasim.real.tasks import ProcessTask, Task, ThreadTask
+from kafkasim.sim.files import write_whole
 
 _LATEST: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]
 _EARLIEST: OffsetSpec = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
@@ -402,6 +405,10 @@ class RealCluster:
         return report
 
     # --- inside ---------------------------------------------------------------------------------
+
+    def save_history(self, path: str | Path) -> None:
+        """Write the history as lines of JSON, which ``kafkasim.check.history_lines`` reads; the file is whole or absent."""
+        write_whole(Path(path), "".join(f"{line}\n" for line in history_lines(self.history.collect())))
 
     def _base_config(self) -> dict[str, Any]:
         return {"bootstrap.servers": self.bootstrap_servers, **self._options}
