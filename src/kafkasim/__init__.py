@@ -16,10 +16,11 @@ if TYPE_CHECKING:
     from kafkasim import compare, faults
     from kafkasim.connect import connect
     from kafkasim.handle import Cluster
+    from kafkasim.testing.seeded import seeded as test
 
 __version__ = "0.1.0"
 
-__all__ = ["Cluster", "ConfigurationError", "Unsupported", "__version__", "compare", "connect", "faults"]
+__all__ = ["Cluster", "ConfigurationError", "Unsupported", "__version__", "compare", "connect", "faults", "test"]
 
 
 def __getattr__(name: str) -> Any:
@@ -33,4 +34,8 @@ def __getattr__(name: str) -> Any:
         return connect
     if name in ("compare", "faults"):
         return import_module(f"kafkasim.{name}")
+    if name == "test":
+        from kafkasim.testing.seeded import seeded
+
+        return seeded
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -220,28 +220,28 @@ class Injection:
             self._later(fault, back)
 
     def _disturb(self, fault: Fault, nodes: list[int], requester: int, server: int) -> None:
-        fabric = self._cluster.fabric
+        network = self._cluster.network
         others = [node for node in self._cluster.node_ids() if node not in nodes]
         if fault.what == "reset":
-            fabric.reset(nodes, others)
+            network.reset(nodes, others)
             return
         if fault.what == "isolate":
-            fabric.partition(nodes, others)
-            self._later(fault, lambda: fabric.heal(nodes, others))
+            network.partition(nodes, others)
+            self._later(fault, lambda: network.heal(nodes, others))
             return
         if fault.against == "others":
             against = [node for node in server_ids(self._cluster) if node not in nodes]
         else:
             against = [node for node in self._nodes(fault.against, requester, server) if node not in nodes]
         if fault.what == "partition":
-            fabric.partition(nodes, against, one_way=fault.one_way)
-            self._later(fault, lambda: fabric.heal(nodes, against, one_way=fault.one_way))
+            network.partition(nodes, against, one_way=fault.one_way)
+            self._later(fault, lambda: network.heal(nodes, against, one_way=fault.one_way))
         elif fault.what == "hold":
-            fabric.hold(nodes, against, one_way=fault.one_way)
-            self._later(fault, lambda: fabric.release(nodes, against, one_way=fault.one_way))
+            network.hold(nodes, against, one_way=fault.one_way)
+            self._later(fault, lambda: network.release(nodes, against, one_way=fault.one_way))
         else:
-            fabric.slow(nodes, against, fault.factor, round(fault.extra_s * 1_000_000))
-            self._later(fault, lambda: fabric.slow(nodes, against, 1.0, 0))
+            network.slow(nodes, against, fault.factor, fault.extra_s * 1000)
+            self._later(fault, lambda: network.slow(nodes, against))
 
     def _end_clients(self, fault: Fault, requester: int) -> tuple[str, ...]:
         _, _, name = fault.target.partition(":")

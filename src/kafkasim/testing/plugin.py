@@ -121,10 +121,11 @@ class _Session:
         self.overrides: dict[str, Any] = {}
         seed: int | None = config.getoption("--kafkasim-seed")
         replay = config.getoption("--kafkasim-replay")
-        if replay:
-            recorded = _read_replay(Path(replay))
-            self.overrides = recorded.get("config", {})
-            seed = recorded.get("seed", 0) if seed is None else seed
+        #: What ``--kafkasim-replay`` names, as it was written.
+        self.replayed = _read_replay(Path(replay)) if replay else None
+        if self.replayed is not None:
+            self.overrides = self.replayed.get("config", {})
+            seed = self.replayed.get("seed", 0) if seed is None else seed
         self.seed = seed or 0
         self.token = secrets.token_hex(3)
         self._local: tuple[ClusterSpec, LocalKafka] | None = None
@@ -276,6 +277,11 @@ def _session(config: pytest.Config) -> _Session:
     session = config.pluginmanager.get_plugin("kafkasim-session")
     assert isinstance(session, _Session)
     return session
+
+
+def replayed(config: pytest.Config) -> dict[str, Any] | None:
+    """What ``--kafkasim-replay`` names; None without it."""
+    return _session(config).replayed
 
 
 def _replay_line(item: pytest.Item) -> str:

@@ -1,0 +1,109 @@
+"""``@kafkasim.test``: many seeds, a plan for each, and one screen when a promise breaks."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+import kafkasim
+from kafkasim import faults
+from kafkasim.check.history_lines import read_history_lines
+from kafkasim.errors import ConfigurationError
+
+pytest_plugins = ["pytester"]
+
+SOUND = """
+import kafkasim
+from kafkasim.sim import nemeses
+
+@kafkasim.test(seeds=3, faults=lambda seed: nemeses.event_indexed(["orders-0"], seed=seed, kinds=["crash", "pause"]))
+def test_orders(cluster, tmp_path):
+    assert tmp_path.is_dir()
+    cluster.create_topic("orders", config={"min.insync.replicas": 2})
+    cluster.produce("orders", [b"1", b"2"])
+    with open("seeds", "a") as seen:
+        seen.write(f"{cluster.seed} ")
+"""
+LOSES = """
+import kafkasim
+from kafkasim import faults
+
+@kafkasim.test(seeds=5, faults=faults.power_loss("leader:orders-0", on="Produce.answered", nth=3, down=60.0))
+def test_orders(cluster):
+    cluster.create_topic("orders", replication_factor=1)
+    producer = cluster.producer({"linger.ms": 0})
+    for number in range(5):
+        producer.produce("orders", str(number).encode())
+        producer.flush(1.0)
+    cluster.run_for(100.0)
+    assert len(cluster.records("orders")) == 5, "orders are missing"
+"""
+
+
+def run(pytester: pytest.Pytester, source: str, *flags: str) -> pytest.RunResult:
+    pytester.makepyfile(test_it=source)
+    return pytester.runpytest_subprocess("-q", "-p", "no:cacheprovider", *flags)
+
+
+def test_a_sound_test_passes_under_all_its_seeds(pytester: pytest.Pytester) -> None:
+    """Fixtures come by name, seeds in order."""
+    run(pytester, SOUND).assert_outcomes(passed=1)
+    assert Path("seeds").read_text() == "0 1 2 "
+
+
+def test_one_seed_can_be_asked_for(pytester: pytest.Pytester) -> None:
+    """By the flag that every cluster test knows."""
+    run(pytester, SOUND, "--kafkasim-seed=7").assert_outcomes(passed=1)
+    assert Path("seeds").read_text() == "7 "
+
+
+def test_a_failure_is_one_screen_and_can_be_replayed(pytester: pytest.Pytester) -> None:
+    """Seed, fault, lanes, a line to paste; the plan and the history are files."""
+    result = run(pytester, LOSES)
+    result.assert_outcomes(failed=1)
+    screen = result.stdout.str()
+    assert "seed 0" in screen
+    assert "orders are missing" in screen
+    assert "power_loss leader:orders-0 on Produce.answered #3 for 60s hit broker" in screen
+    assert "replay:  pytest 'test_it.py::test_orders' --kafkasim-replay .kafkasim/failures/test_orders-0.json" in screen
+    kept = json.loads(Path(".kafkasim/failures/test_orders-0.json").read_text())
+    assert kept["seed"] == 0
+    assert read_history_lines(Path(".kafkasim/failures/test_orders-0.history.jsonl").read_text().splitlines())
+    kept["plan"] = {"faults": []}
+    Path("sound.json").write_text(json.dumps(kept))
+    again = pytester.runpytest_subprocess(
+        "-q", "test_it.py::test_orders", "--kafkasim-replay", ".kafkasim/failures/test_orders-0.json"
+    )
+    again.assert_outcomes(failed=1)
+    pytester.runpytest_subprocess("-q", "test_it.py::test_orders", "--kafkasim-replay", "sound.json").assert_outcomes(
+        passed=1
+    )
+
+
+def test_a_fault_that_never_came_fails_where_it_is_required(pytester: pytest.Pytester) -> None:
+    """Otherwise the test would test nothing."""
+    source = SOUND.replace(
+        'seeds=3, faults=lambda seed: nemeses.event_indexed(["orders-0"], seed=seed, kinds=["crash", "pause"])',
+        "seeds=1, require_fired=True, faults=kafkasim.faults.crash(on='DeleteTopics.sent')",
+    )
+    result = run(pytester, source)
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*planned faults never happened*"])
+
+
+def test_a_file_that_is_no_plan_is_refused(pytester: pytest.Pytester) -> None:
+    """With what is wrong in it."""
+    Path("broken.json").write_text(json.dumps({"seed": 1, "plan": {"faults": [{"what": "explode"}]}}))
+    result = run(pytester, SOUND, "--kafkasim-replay", "broken.json")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*nothing called 'explode' can go wrong*"])
+
+
+def test_what_cannot_be_a_seeded_test_is_refused() -> None:
+    """No seed, or no place for the cluster."""
+    with pytest.raises(ConfigurationError, match="no seed"):
+        kafkasim.test(seeds=0)
+    with pytest.raises(ConfigurationError, match="the first one is the cluster"):
+        kafkasim.test(faults=faults.pause(at=1.0))(lambda: None)
