@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from kafkasim.core.client.requests import Requests
@@ -22,6 +23,7 @@ from kafkasim.core.model.metadata import (
     RemoveTopicRecord,
     TopicRecord,
 )
+from kafkasim.core.model.protections import Protections
 from kafkasim.core.model.records import RecordBatch, batch_of
 from kafkasim.core.node.context import BrokerContext, Call
 from kafkasim.core.node.data_plane import DataPlane
@@ -46,6 +48,7 @@ class Broker:
             lambda label, bound: cluster.draw(bound),
             rack=cluster.racks.get(node_id),
             wall_offset_us=WALL_OFFSET_US,
+            protections=cluster.protections,
             controller_sender=lambda request, handler, now_us: cluster.alter(node_id, request, handler),
         )
         self.plane = DataPlane(self.ctx, cluster.now_us)
@@ -60,8 +63,13 @@ class PlaneCluster:
     """``wire`` holds what is under way: ("request" | "response", from, to, ...) in order."""
 
     def __init__(
-        self, brokers: int = 3, static: dict[str, str] | None = None, racks: dict[int, str] | None = None
+        self,
+        brokers: int = 3,
+        static: dict[str, str] | None = None,
+        racks: dict[int, str] | None = None,
+        features: dict[str, object] | None = None,
     ) -> None:
+        self.protections = Protections.of(features)
         self.static = static or {}
         self.racks = racks or {}
         self.now_us = 1_000_000
@@ -75,6 +83,8 @@ class PlaneCluster:
         #: Off: a broker learns of metadata only by ``publish``.
         self.auto_publish = True
         self.refuse_isr_changes: ErrorCode | None = None
+        #: Requests for ISR changes are never answered.
+        self.lose_isr_changes = False
         self._draws = 0
         self._calls = 1_000
         self._epochs = 10
@@ -153,7 +163,8 @@ class PlaneCluster:
         self.change(BrokerRegistrationChangeRecord(node, epoch, fenced=1 if fenced else -1))
 
     def alter(self, node: int, request: AlterPartitionRequest, handler: Any) -> None:
-        self.wire.append(("alter", node, 0, request, handler))
+        if not self.lose_isr_changes:
+            self.wire.append(("alter", node, 0, request, handler))
 
     def _on_alter(self, node: int, request: AlterPartitionRequest, handler: Any) -> None:
         results = []
@@ -244,18 +255,31 @@ class PlaneCluster:
         """Let time pass, deadline by deadline."""
         end_us = self.now_us + round(seconds * 1_000_000)
         self.settle()
-        while True:
-            due = min((b.deadline_us, node) for node, b in self.brokers.items())
-            if due[0] > end_us:
-                break
-            self.now_us = max(self.now_us, due[0])
-            broker = self.brokers[due[1]]
-            broker.requests.on_deadline(self.now_us)
-            if broker.plane.deadline_us <= self.now_us:
-                broker.plane.on_deadline(self.now_us)
-            self.drain(due[1])
+        while self._reach_deadline(end_us):
             self.settle()
         self.now_us = end_us
+
+    def _reach_deadline(self, end_us: int) -> bool:
+        """Go to the next deadline and let it happen; False if there is none until ``end_us``."""
+        due_us, node = min((broker.deadline_us, node) for node, broker in self.brokers.items())
+        if due_us > end_us:
+            return False
+        self.now_us = max(self.now_us, due_us)
+        broker = self.brokers[node]
+        broker.requests.on_deadline(self.now_us)
+        if broker.plane.deadline_us <= self.now_us:
+            broker.plane.on_deadline(self.now_us)
+        self.drain(node)
+        return True
+
+    def step_until(self, predicate: Callable[[], bool], seconds: float = 10.0) -> None:
+        """One message or deadline after the other, until ``predicate()`` holds."""
+        end_us = self.now_us + round(seconds * 1_000_000)
+        while not predicate():
+            if self.wire:
+                self.deliver()
+            else:
+                assert self._reach_deadline(end_us), "the awaited condition did not come true"
 
     # --- clients ---------------------------------------------------------------------------------------------------
 

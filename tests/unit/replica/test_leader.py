@@ -27,7 +27,7 @@ def leader(isr: tuple[int, ...] = (1, 2, 3), min_isr: int = 1, records: int = 3)
 def fetch(replica: LeaderReplica, node: int, offset: int, now_us: int = NOW_US, epoch: int = -1) -> object:
     follower = replica.follower(node)
     assert follower is not None
-    return replica.on_follower_fetch(follower, PartitionFetch(TP, offset, 1000, 0, epoch, 0), now_us)
+    return replica.on_follower_fetch(follower, PartitionFetch(TP, offset, 1000, 0, epoch, 0), Log.epoch_end, now_us)
 
 
 def advance(replica: LeaderReplica, now_us: int = NOW_US) -> int:
@@ -67,13 +67,13 @@ def test_a_caught_up_outsider_holds_it_back_before_it_joins() -> None:
 def test_a_pending_expansion_counts_and_a_pending_shrinking_does_not() -> None:
     """The maximal ISR: the stricter reading of what may be in force at the controller."""
     replica = leader(isr=(1, 2))
-    replica.propose_isr((1, 2, 3))
+    replica.propose_isr((1, 2, 3), (1, 2, 3))
     fetch(replica, 2, 3)
     assert advance(replica) == 0
     replica.roll_back_isr()
     assert advance(replica) == 3
     replica.append(batch_of([b"y"]), 0)
-    replica.propose_isr((1,))
+    replica.propose_isr((1,), (1, 2))
     assert advance(replica) == 3
     replica.commit_isr((1,), 1)
     assert advance(replica, NOW_US + LAG_US + 1) == 4

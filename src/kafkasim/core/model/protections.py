@@ -19,8 +19,8 @@ class Protections:
 
     #: KIP-101. Off: a follower cuts its log at its own high watermark, and so can drop what was acknowledged or keep what diverges.
     epoch_truncation: bool = True
-    #: KIP-279. Off: a leader that never saw the requested epoch answers with the end of its log instead of with the largest
-    #: epoch that it knows below it, and logs can diverge after fast elections.
+    #: KIP-279. Off: a leader that never saw the requested epoch tells where the next one began, as if it had seen it, instead of
+    #: naming the largest epoch that it knows below it; logs can diverge after fast elections.
     epoch_answer_below: bool = True
     #: KIP-320. Off: nobody checks the leader epoch of a fetch, so a zombie follower or leader is taken for a live one.
     fetch_epoch_check: bool = True

@@ -227,7 +227,7 @@ class DataPlane:
                 if state.partition_epoch <= replica.partition_epoch:
                     return
             else:
-                self._fetches.lost_leadership(replica, ErrorCode.FENCED_LEADER_EPOCH)
+                self._fetches.epoch_began(replica, state.leader_epoch)
                 partitions.wake_readers(replica)
             leader = replica
         else:

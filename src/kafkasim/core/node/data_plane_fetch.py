@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import Any
 
 from kafkasim.core.model.errors import ErrorCode
-from kafkasim.core.model.ids import NO_EPOCH, NodeId
+from kafkasim.core.model.ids import NodeId
 from kafkasim.core.model.messages import FetchRequest, FetchResponse, PartitionFetch, PartitionFetched
 from kafkasim.core.model.records import RecordBatch
 from kafkasim.core.node.context import Call
@@ -39,11 +39,23 @@ class ParkedFetch:
 
 
 class Fetches:
-    __slots__ = ("_isr_changes", "_max_bytes", "_parked", "_partitions", "_rack_aware", "_sessions", "fetches")
+    __slots__ = (
+        "_epoch_end",
+        "_isr_changes",
+        "_max_bytes",
+        "_parked",
+        "_partitions",
+        "_rack_aware",
+        "_refuses_epoch",
+        "_sessions",
+        "fetches",
+    )
 
     def __init__(self, partitions: Partitions, isr_changes: IsrChanges) -> None:
         self._partitions = partitions
         self._isr_changes = isr_changes
+        self._refuses_epoch = partitions.rules.refuses_epoch
+        self._epoch_end = partitions.rules.epoch_end
         self.fetches: Purgatory[Any] = Purgatory()
         self._sessions: dict[NodeId, FollowerSession] = {}
         self._parked: dict[int, ParkedFetch] = {}
@@ -89,6 +101,7 @@ class Fetches:
     def _read(self, request: FetchRequest) -> tuple[list[PartitionFetched], int]:
         """The answers as they are now, and how many bytes are missing before they are worth sending (0 if nothing is)."""
         replicas = self._partitions.replicas
+        refuses_epoch = self._refuses_epoch
         answers: list[PartitionFetched] = []
         left_bytes = min(request.max_bytes, self._max_bytes)
         found_bytes = 0
@@ -97,7 +110,7 @@ class Fetches:
             replica = replicas.get(part.tp)
             if (
                 replica is None
-                or (part.current_leader_epoch >= 0 and part.current_leader_epoch != replica.leader_epoch)
+                or refuses_epoch(part.current_leader_epoch, replica.leader_epoch)
                 or (part.topic_id is not None and part.topic_id != replica.log.topic_id)
             ):
                 answers.append(self._refuse(part, replica))
@@ -243,7 +256,7 @@ class Fetches:
         session.partition_max_bytes = part.max_bytes
         session.urgent.pop(tp, None)
         replica = partitions.replicas.get(tp)
-        if replica is None or part.current_leader_epoch not in (NO_EPOCH, replica.leader_epoch):
+        if replica is None or self._refuses_epoch(part.current_leader_epoch, replica.leader_epoch):
             session.urgent[tp] = self._refuse(part, replica)
             return
         if not isinstance(replica, LeaderReplica):
@@ -256,7 +269,7 @@ class Fetches:
         if -1 < request.replica_epoch < follower.broker_epoch:
             session.urgent[tp] = PartitionFetched(tp, ErrorCode.NOT_LEADER_OR_FOLLOWER)
             return
-        answer = replica.on_follower_fetch(follower, part, now_us)
+        answer = replica.on_follower_fetch(follower, part, self._epoch_end, now_us)
         if answer is not None:
             session.drop(follower, answer)
             return
@@ -286,6 +299,11 @@ class Fetches:
         self._drop_parked(session)
         if self._sessions.get(session.follower_id) is session:
             del self._sessions[session.follower_id]
+
+    def epoch_began(self, replica: LeaderReplica, leader_epoch: int) -> None:
+        """The same leader in another epoch: fetches of the one before may be out of place now."""
+        if self._refuses_epoch(replica.leader_epoch, leader_epoch):
+            self.lost_leadership(replica, ErrorCode.FENCED_LEADER_EPOCH)
 
     def lost_leadership(self, replica: LeaderReplica, error: ErrorCode) -> None:
         """This broker leads the partition no more (or in another epoch): its followers hear of it at once."""

@@ -37,12 +37,14 @@ class Following:
         "_min_bytes",
         "_partition_max_bytes",
         "_partitions",
+        "_truncation",
         "deadline_us",
         "stopped",
     )
 
     def __init__(self, partitions: Partitions) -> None:
         self._partitions = partitions
+        self._truncation = partitions.rules.truncation
         self._fetchers: dict[NodeId, LeaderFetcher] = {}
         number = partitions.ctx.image.broker_int
         self._backoff_us = number("replica.fetch.backoff.ms") * 1000
@@ -61,7 +63,8 @@ class Following:
             return
         fetcher = self._fetchers.get(replica.leader_id)
         if fetcher is None:
-            fetcher = self._fetchers[replica.leader_id] = LeaderFetcher(replica.leader_id)
+            fetcher = self._fetchers[replica.leader_id] = LeaderFetcher(replica.leader_id, self._truncation)
+        self._truncation.begin(replica)
         fetcher.follow(replica)
 
     def unfollow(self, replica: FollowerReplica) -> None:
@@ -147,6 +150,7 @@ class Following:
             self._partitions.ctx.note("truncated", replica.tp, log_end=replica.log.end)
             fetcher.list_again(replica)
             return
+        self._truncation.agreed(replica)
         batches = part.batches
         if batches:
             if batches[0].base_offset < replica.log.end:

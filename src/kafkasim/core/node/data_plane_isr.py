@@ -70,7 +70,7 @@ class IsrChanges:
             for follower in leader.followers
             if follower.in_maximal_isr and follower.node_id not in isr
         )
-        leader.propose_isr(isr)
+        leader.propose_isr(isr, self._partitions.rules.counted_isr(leader.isr, isr))
         self._partitions.ctx.note(
             "isr proposed", leader.tp, isr=isr, leader_epoch=leader.leader_epoch, log_end=leader.log.end, behind=gone
         )

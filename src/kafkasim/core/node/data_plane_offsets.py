@@ -109,7 +109,7 @@ class Offsets:
         replica, error = self._leader(part.tp, part.current_leader_epoch)
         if replica is None:
             return PartitionEpochEnd(part.tp, error)
-        epoch, end_offset = replica.log.epoch_end(part.leader_epoch)
+        epoch, end_offset = self._partitions.rules.epoch_end(replica.log, part.leader_epoch)
         return PartitionEpochEnd(part.tp, _NONE, epoch, end_offset)
 
     # --- DeleteRecords ---------------------------------------------------------------------------------------------

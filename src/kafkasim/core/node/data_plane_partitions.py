@@ -21,6 +21,7 @@ from kafkasim.core.node.context import BrokerContext, Call
 from kafkasim.core.replica.follower import FollowerReplica
 from kafkasim.core.replica.leader import LeaderReplica
 from kafkasim.core.replica.purgatory import Purgatory
+from kafkasim.core.replica.rules import rules_of
 from kafkasim.core.replica.session import FollowerSession
 
 Replica: TypeAlias = "LeaderReplica | FollowerReplica"
@@ -98,6 +99,7 @@ class Partitions:
     """Everything that the parts of the data plane share."""
 
     __slots__ = (
+        "_joiners",
         "_refusals",
         "_settings",
         "checkpoint_watch",
@@ -109,6 +111,7 @@ class Partitions:
         "produces",
         "replicas",
         "retention_watch",
+        "rules",
         "settle",
         "woken_deletes",
         "woken_fetches",
@@ -117,6 +120,9 @@ class Partitions:
 
     def __init__(self, ctx: BrokerContext) -> None:
         self.ctx = ctx
+        self.rules = rules_of(ctx.protections)
+        #: Who holds a high watermark back though it is in no ISR: whoever may join one.
+        self._joiners = self.eligible if self.rules.waits_for_joiners else _nobody_joins
         self.replicas: dict[TopicPartition, Replica] = {}
         self._settings: dict[str, LogSettings] = {}
         #: What was last noted of produces that failed: (error, partition epoch).
@@ -221,7 +227,7 @@ class Partitions:
     def advance(self, replica: LeaderReplica, now_us: int) -> None:
         """Raise the high watermark if it may rise, and end who waited for that."""
         old_high_watermark = replica.high_watermark
-        if not replica.advance_high_watermark(now_us, self.lag_us, self.eligible):
+        if not replica.advance_high_watermark(now_us, self.lag_us, self._joiners):
             return
         high_watermark = replica.high_watermark
         waiting = replica.waiting_produces
@@ -318,6 +324,10 @@ class Partitions:
 
 def _nobody_watches(bit: int, replica: Replica, now_us: int) -> None:
     raise AssertionError("upkeep was not wired")
+
+
+def _nobody_joins(node_id: NodeId, broker_epoch: int) -> bool:
+    return False
 
 
 def _nobody_settles(now_us: int) -> None:

@@ -19,6 +19,7 @@ from kafkasim.core.model.errors import ErrorCode
 from kafkasim.core.model.ids import NO_EPOCH, NO_LEADER, NodeId, TopicPartition
 from kafkasim.core.model.messages import FetchRequest, PartitionFetch, PartitionFetched
 from kafkasim.core.model.records import RecordBatch
+from kafkasim.core.replica.rules import TruncationOnFetch
 
 _NONE = ErrorCode.NONE
 
@@ -130,6 +131,7 @@ class LeaderFetcher:
         "_changed",
         "_delayed",
         "_forgotten",
+        "_truncation",
         "backoff_until_us",
         "fetching_count",
         "in_flight",
@@ -139,8 +141,9 @@ class LeaderFetcher:
         "session_id",
     )
 
-    def __init__(self, leader_id: NodeId) -> None:
+    def __init__(self, leader_id: NodeId, truncation: TruncationOnFetch) -> None:
         self.leader_id = leader_id
+        self._truncation = truncation
         self.members: dict[FollowerReplica, None] = {}
         self.fetching_count = 0
         self.in_flight = False
@@ -235,6 +238,7 @@ class LeaderFetcher:
         else:
             candidates = self._changed
             forgotten = tuple(self._forgotten)
+        last_fetched_epoch = self._truncation.last_fetched_epoch
         self._changed = {}
         if self._forgotten:
             self._forgotten = {}
@@ -243,7 +247,6 @@ class LeaderFetcher:
             if replica.fetch_state != FETCHING or replica.fetcher is not self:
                 continue
             log = replica.log
-            epochs = log.epochs
             epoch = replica.leader_epoch
             replica.asked_epoch = epoch
             partitions.append(
@@ -252,7 +255,7 @@ class LeaderFetcher:
                     log.end,
                     partition_max_bytes,
                     epoch,
-                    epochs[-1][0] if epochs else NO_EPOCH,
+                    last_fetched_epoch(replica),
                     log.start,
                 )
             )

@@ -28,6 +28,8 @@ _NONE = ErrorCode.NONE
 
 #: ``eligible(node, broker_epoch of its fetches)``: may this replica join the ISR, as far as the metadata tells?
 Eligible = Callable[[NodeId, int], bool]
+#: ``epoch_end(log, epoch)``: the epoch that is answered for, and where it ended.
+EpochEndOf = Callable[[Log, int], tuple[int, int]]
 
 
 class FollowerState:
@@ -175,11 +177,11 @@ class LeaderReplica:
         self.pending_isr = None
         self._mark_maximal_isr(isr)
 
-    def propose_isr(self, isr: tuple[NodeId, ...]) -> None:
-        """Ask for ``isr``: an expansion counts at once, a shrinking only when it is committed."""
+    def propose_isr(self, isr: tuple[NodeId, ...], counted: tuple[NodeId, ...]) -> None:
+        """Ask for ``isr``; until that is settled ``counted`` is what holds the high watermark back."""
         assert self.pending_isr is None
         self.pending_isr = isr
-        self._mark_maximal_isr(isr if len(isr) > len(self.isr) else self.isr)
+        self._mark_maximal_isr(counted)
 
     def roll_back_isr(self) -> None:
         self.pending_isr = None
@@ -301,12 +303,14 @@ class LeaderReplica:
 
     # --- follower fetch --------------------------------------------------------------------------------------------
 
-    def on_follower_fetch(self, follower: FollowerState, part: PartitionFetch, now_us: int) -> PartitionFetched | None:
+    def on_follower_fetch(
+        self, follower: FollowerState, part: PartitionFetch, epoch_end: EpochEndOf, now_us: int
+    ) -> PartitionFetched | None:
         """Count one listed fetch; an answer (divergence, out of range) if the follower cannot go on from there."""
         log = self.log
         offset = part.fetch_offset
         if part.last_fetched_epoch >= 0:
-            epoch, end_offset = log.epoch_end(part.last_fetched_epoch)
+            epoch, end_offset = epoch_end(log, part.last_fetched_epoch)
             if epoch == NO_EPOCH:
                 return PartitionFetched(self.tp, ErrorCode.OFFSET_OUT_OF_RANGE)
             if epoch < part.last_fetched_epoch or end_offset < offset:
