@@ -8,7 +8,10 @@ from tests.golden.verdict import Verdict
 
 from kafkasim.core.client.assignors import AssignorTopic, GroupMember, run_assignor
 from kafkasim.core.client.partitioners import Partitioner
+from kafkasim.core.group.java_order import string_set_order
 from kafkasim.core.group.partitioning import coordinator_partition as partition_of
+from kafkasim.core.group.server_assignors import GroupSpec, MemberSpec, TopicIds
+from kafkasim.core.group.target import ASSIGNORS
 from kafkasim.core.model.ids import TopicPartition
 
 
@@ -33,20 +36,21 @@ def coordinator_partition(trace: dict[str, Any]) -> Verdict:
 
 
 def assignors(trace: dict[str, Any]) -> Verdict:
-    """The assignors of the client; steps on which librdkafka itself used freed memory are passed over."""
-    own = [case for case in trace["cases"] if case["impl"] == "librdkafka"]
+    """The assignors of the client and of the broker; steps on which librdkafka itself used freed memory are passed over."""
+    own = [case for case in trace["cases"] if case["impl"] in ("librdkafka", "server")]
     left_out = (
         f"{len(trace['cases']) - len(own)} cases of other implementations" if len(own) < len(trace["cases"]) else ""
     )
     if not own:
-        return Verdict.not_comparable("assignors of the Java client and of the broker are not modelled yet")
+        return Verdict.not_comparable("assignors of the Java client are not modelled")
     steps = 0
     for case in own:
+        server = ServerAssignor(case["assignor"]) if case["impl"] == "server" else None
         for step in case["steps"]:
             if step.get("librdkafka_use_after_free"):
                 continue
             steps += 1
-            found = _assigned(case["assignor"], step)
+            found = _assigned(case["assignor"], step) if server is None else server.assigned(step)
             expected = {member: _sets(topics) for member, topics in step["assignment"].items()}
             if found != expected:
                 return Verdict.different(f"case {case['id']}, {step['event']}: {expected}, got {found}", left_out)
@@ -79,6 +83,43 @@ def _assigned(assignor: str, step: dict[str, Any]) -> dict[str, dict[str, list[i
         for tp in sorted(partitions):
             by_topic.setdefault(tp.topic, []).append(tp.partition)
     return found
+
+
+class ServerAssignor:
+    """A group on a broker: its members arrive and leave, and every step assigns to those who are there."""
+
+    def __init__(self, assignor: str) -> None:
+        self._assignor = assignor
+
+    def assigned(self, step: dict[str, Any]) -> dict[str, dict[str, list[int]]]:
+        """One rebalance, from the recorded target before it and in the recorded order of members."""
+        ids = {topic["name"]: topic["id"] for topic in step["topics"]}
+        names = {topic["id"]: topic["name"] for topic in step["topics"]}
+        counts = {topic["id"]: topic["partitions"] for topic in step["topics"]}
+        members = {member["id"]: member for member in step["members"]}
+        targets: dict[str, dict[str, tuple[int, ...]]] = {
+            member_id: {ids[name]: tuple(partitions) for name, partitions in topics.items() if name in ids}
+            for member_id, topics in step["previous_target"].items()
+        }
+        owners: dict[str, dict[int, str]] = {}
+        for member_id, topics in targets.items():
+            for topic_id, partitions in topics.items():
+                owners.setdefault(topic_id, {}).update(dict.fromkeys(partitions, member_id))
+        specs = {}
+        for member_id in step["member_iteration_order"]:
+            subscribed = string_set_order(members[member_id]["subs"])
+            topic_ids = tuple(ids[name] for name in subscribed if name in ids)
+            specs[member_id] = MemberSpec(
+                members[member_id].get("instance"), TopicIds(topic_ids, len(subscribed)), targets.get(member_id, {})
+            )
+        spec = GroupSpec(specs, step["subscription_type"] == "Homogeneous", owners, counts.__getitem__)
+        shares = ASSIGNORS[self._assignor](spec)
+        return {
+            member_id: {
+                names[topic_id]: sorted(partitions) for topic_id, partitions in shares.get(member_id, {}).items()
+            }
+            for member_id in specs
+        }
 
 
 def _sets(topics: dict[str, list[int]]) -> dict[str, list[int]]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
+from kafkasim.core.group.consumer_state import TopicInfo
 from kafkasim.core.group.effects import Answer, Persist
+from kafkasim.core.group.java_order import uuid_text
 from kafkasim.core.group.shard import GroupSettings, GroupShard
 from kafkasim.core.model.errors import ErrorCode
 from kafkasim.core.model.group_messages import (
@@ -26,6 +28,40 @@ SECOND = 1_000_000
 T0, T1 = TopicPartition("calls", 0), TopicPartition("calls", 1)
 
 
+class FakeTopics:
+    """A cluster's topics: names, ids and how many partitions. ``version`` moves with every change."""
+
+    def __init__(self, **partitions: int) -> None:
+        self._topics: dict[str, TopicInfo] = {}
+        self.version = self.newest = 0
+        for name, count in partitions.items():
+            self.put(name, count)
+
+    def put(self, name: str, count: int, topic_id: str | None = None) -> None:
+        """Create a topic, or let it grow."""
+        self.version += 1
+        known = self._topics.get(name)
+        if known is None:
+            self.newest = self.version
+        if topic_id is None:
+            topic_id = uuid_text(int.from_bytes(name.encode().ljust(16, b"."), "big") if known is None else 0)
+            topic_id = topic_id if known is None else known.topic_id
+        self._topics[name] = TopicInfo(name, topic_id, count, hash=(len(name) << 32) + count)
+
+    def delete(self, name: str) -> None:
+        self.version += 1
+        del self._topics[name]
+
+    def named(self, name: str) -> TopicInfo | None:
+        return self._topics.get(name)
+
+    def identified(self, topic_id: str) -> TopicInfo | None:
+        return next((topic for topic in self._topics.values() if topic.topic_id == topic_id), None)
+
+    def names(self) -> list[str]:
+        return list(self._topics)
+
+
 class ShardDriver:
     """Calls a shard as its broker does."""
 
@@ -37,10 +73,11 @@ class ShardDriver:
         self.held: list[Persist] | None = None
         self._ids = itertools.count(1)
         self.settings = settings or GroupSettings()
+        self.topics = FakeTopics(calls=8, other=4)
         self.shard = self.new_shard()
 
     def new_shard(self) -> GroupShard:
-        return GroupShard(self.settings, lambda prefix: f"{prefix}-{next(self._ids)}", lambda tp: tp.topic != "gone")
+        return GroupShard(self.settings, lambda prefix: f"{prefix}-{next(self._ids)}", self.topics)
 
     def fail_over(self) -> None:
         """Another broker takes over: a new shard, made from the log alone."""
@@ -72,17 +109,23 @@ class ShardDriver:
             if isinstance(effect, Answer):
                 assert effect.token not in self.answers, f"{effect.token} was answered twice"
                 self.answers[effect.token] = effect.response
-            elif self.held is not None:
-                self.held.append(effect)
+            elif self.append_error is not ErrorCode.NONE:
+                effect.done(self.append_error, self.now_us)
             else:
-                self.commit(effect)
+                self.append(effect)
+                if self.held is not None:
+                    self.held.append(effect)
+                else:
+                    self.commit(effect)
         self.shard.check()
 
+    def append(self, persist: Persist) -> None:
+        batch = batch_of([value for _, value in persist.records], [key for key, _ in persist.records])
+        self.log.append(batch.placed(sum(each.count for each in self.log), 0))
+        persist.appended(self.now_us)
+
     def commit(self, persist: Persist) -> None:
-        if self.append_error is ErrorCode.NONE:
-            batch = batch_of([value for _, value in persist.records], [key for key, _ in persist.records])
-            self.log.append(batch.placed(sum(each.count for each in self.log), 0))
-        persist.done(self.append_error, self.now_us)
+        persist.done(ErrorCode.NONE, self.now_us)
 
     # --- requests ----------------------------------------------------------------------------------------------------
 

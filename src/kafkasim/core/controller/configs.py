@@ -28,7 +28,7 @@ from kafkasim.core.model.admin_messages import (
 from kafkasim.core.model.errors import ErrorCode
 from kafkasim.core.model.metadata import ClearElrRecord, ConfigRecord, MetadataRecord
 from kafkasim.core.model.names import topic_name_problem
-from kafkasim.core.model.server_config import BROKER_CONFIGS, TOPIC_CONFIGS, ServerConfigKey
+from kafkasim.core.model.server_config import BROKER_CONFIGS, GROUP_CONFIGS, TOPIC_CONFIGS, ServerConfigKey
 
 MIN_ISR = "min.insync.replicas"
 _MAX_VALUE_LENGTH = 32767
@@ -104,7 +104,7 @@ def config_records(image: ControllerImage, resource: ConfigResource, changes: It
             values.pop(name, None)
         else:
             values[name] = text
-    _validate(resource, values, [record.name for record in records if isinstance(record, ConfigRecord)])
+    _validate(image, resource, values, [record.name for record in records if isinstance(record, ConfigRecord)])
     if image.elr_enabled and any(isinstance(record, ConfigRecord) and record.name == MIN_ISR for record in records):
         records.append(ClearElrRecord(resource.name if resource.resource_type == TOPIC_RESOURCE else ""))
     return records
@@ -137,7 +137,7 @@ def _check_resource(image: ControllerImage, resource: ConfigResource) -> None:
 def _known_keys(resource: ConfigResource) -> dict[str, ServerConfigKey]:
     if resource.resource_type == TOPIC_RESOURCE:
         return TOPIC_CONFIGS
-    return BROKER_CONFIGS if resource.resource_type == BROKER_RESOURCE else {}
+    return BROKER_CONFIGS if resource.resource_type == BROKER_RESOURCE else GROUP_CONFIGS
 
 
 def _changed_value(
@@ -178,16 +178,15 @@ def _check_min_isr_with_elr(image: ControllerImage, resource: ConfigResource, te
         )
 
 
-def _validate(resource: ConfigResource, values: dict[str, str], changed: list[str]) -> None:
-    """Every value must be one that its key can take; a topic's keys must also go together."""
+def _validate(image: ControllerImage, resource: ConfigResource, values: dict[str, str], changed: list[str]) -> None:
+    """Every value must be one that its key can take; the keys of a topic or a group must also go together."""
     keys = _known_keys(resource)
-    if resource.resource_type == GROUP_RESOURCE:
-        return
-    for name in values if resource.resource_type == TOPIC_RESOURCE else changed:
+    for name in changed if resource.resource_type == BROKER_RESOURCE else values:
         spec = keys.get(name)
         if spec is None:
-            if resource.resource_type == TOPIC_RESOURCE:
-                raise ConfigError(ErrorCode.INVALID_CONFIG, f"Unknown topic config name: {name}")
+            if resource.resource_type != BROKER_RESOURCE:
+                kind = "topic" if resource.resource_type == TOPIC_RESOURCE else "group"
+                raise ConfigError(ErrorCode.INVALID_CONFIG, f"Unknown {kind} config name: {name}")
             continue
         if spec.read_only:
             raise ConfigError(ErrorCode.INVALID_REQUEST, f"Cannot update these configs dynamically: [{name}]")
@@ -197,6 +196,21 @@ def _validate(resource: ConfigResource, values: dict[str, str], changed: list[st
             raise ConfigError(ErrorCode.INVALID_CONFIG, str(problem)) from None
     if resource.resource_type == TOPIC_RESOURCE:
         _validate_topic(values)
+    elif resource.resource_type == GROUP_RESOURCE:
+        _validate_group(image, values)
+
+
+def _validate_group(image: ControllerImage, values: dict[str, str]) -> None:
+    """What a group may choose for itself lies within the bounds that the broker's own configs set."""
+    for kind in ("heartbeat.interval.ms", "session.timeout.ms", "assignment.interval.ms"):
+        name = f"consumer.{kind}"
+        if name not in values:
+            continue
+        low, high = f"group.consumer.min.{kind}", f"group.consumer.max.{kind}"
+        if int(values[name]) < image.broker_int(low):
+            raise ConfigError(ErrorCode.INVALID_CONFIG, f"{name} must be greater than or equal to {low}")
+        if int(values[name]) > image.broker_int(high):
+            raise ConfigError(ErrorCode.INVALID_CONFIG, f"{name} must be less than or equal to {high}")
 
 
 def _validate_topic(values: dict[str, str]) -> None:

@@ -234,7 +234,7 @@ def _partition_records(
 
 def draw_topic_id(offset: int, draw: Draw) -> str:
     """A topic id in Kafka's spelling: random, and unlike every other of this log because its offset is in it."""
-    number = (draw("controller.topic_id", 1 << 62) << 64) | offset
+    number = ((draw("controller.topic_id", 1 << 62) << 64) | offset) << 4  # 22 digits hold 132 bits, a Uuid 128
     digits = []
     for _ in range(22):
         digits.append(_UUID_DIGITS[number & 63])

@@ -340,6 +340,25 @@ class ClassicGroup(GroupMembers):
             self._member_list() if member.member_id == self.leader_id else (),
         )
 
+    def take_over(self, generation_id: int, members: list[ClassicMember], now_us: int) -> None:
+        """Be what a consumer group leaves behind: these members, stable in this generation."""
+        self.generation_id = generation_id
+        self.protocol_type = "consumer"
+        for member in members:
+            self.members[member.member_id] = member
+            if member.group_instance_id is not None:
+                self._static[member.group_instance_id] = member.member_id
+        self.leader_id = members[0].member_id
+        self.protocol_name = self._select_protocol()
+        self._become(STABLE, now_us)
+
+    def resume(self, now_us: int, *, rebalance: bool) -> None:
+        """From now on the members' sessions run, and they rebalance if they must."""
+        for member in self.members.values():
+            self._refresh_session(member, now_us)
+        if rebalance:
+            self._prepare_rebalance(now_us)
+
     # --- SyncGroup -------------------------------------------------------------------------------------------------
 
     def on_sync(self, request: SyncGroupRequest, token: Token, now_us: int) -> None:

@@ -1,6 +1,7 @@
 """What a group shard asks of its broker.
 
 Rule 1:   ``Persist`` is the only way to the log; its ``done`` runs when the records are committed, or could not be.
+Rule 2:   ``appended`` runs once the records are in the leader's log, before the shard's next input; not at all if they are refused.
 """
 
 from __future__ import annotations
@@ -16,6 +17,10 @@ from kafkasim.core.model.errors import ErrorCode
 Token: TypeAlias = Any
 
 
+def nothing(now_us: int) -> None:
+    """What happens at an append that nobody waits for."""
+
+
 @attrs.define(slots=True, eq=False)
 class Answer:
     token: Token
@@ -24,10 +29,11 @@ class Answer:
 
 @attrs.define(slots=True, eq=False)
 class Persist:
-    """Append ``records`` (key, value) to the shard's partition, then call ``done(error, now_us)``."""
+    """Append ``records`` (key, value) to the shard's partition, call ``appended(now_us)``, later ``done(error, now_us)``."""
 
     records: list[tuple[bytes, bytes | None]]
     done: Callable[[ErrorCode, int], None]
+    appended: Callable[[int], None] = nothing
 
 
 GroupEffect: TypeAlias = "Answer | Persist"

@@ -198,6 +198,13 @@ class GroupMembers:
     def _persist_metadata(
         self, assignments: dict[str, Assignment], now_us: int, done: Callable[[ErrorCode, int], None]
     ) -> None:
+        self._effects.append(Persist([self._metadata_record(assignments, now_us)], done))
+
+    def metadata_record(self, now_us: int) -> tuple[bytes, bytes]:
+        """The group's record as it stands."""
+        return self._metadata_record(self._assignments(), now_us)
+
+    def _metadata_record(self, assignments: dict[str, Assignment], now_us: int) -> tuple[bytes, bytes]:
         members = tuple(
             MemberMetadata(
                 member.member_id,
@@ -215,7 +222,7 @@ class GroupMembers:
         value = GroupMetadataValue(
             self.protocol_type or "", self.generation_id, self.protocol_name, self.leader_id, stamp_ms, members
         )
-        self._effects.append(Persist([(encode_group_key(self.group_id), encode_group_value(value))], done))
+        return encode_group_key(self.group_id), encode_group_value(value)
 
     def replay(self, value: GroupMetadataValue, now_us: int) -> None:
         """Take the group as its last record left it; every member gets its whole session timeout again."""
@@ -240,6 +247,11 @@ class GroupMembers:
                 self._static[kept.group_instance_id] = kept.member_id
             self._refresh_session(member, now_us)
         self._become(STABLE if value.members else EMPTY, now_us)
+
+    def interrupt(self, error: ErrorCode) -> None:
+        """Answer whatever is parked; the members stay."""
+        for member in self.members.values():
+            self._answer_parked(member, error)
 
     def drop(self, error: ErrorCode, now_us: int) -> None:
         """The group moves to another coordinator or dies: answer whatever is parked."""

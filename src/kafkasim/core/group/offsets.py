@@ -7,7 +7,7 @@ Rule 2:   the log is never asked whether an offset exists in the topic; commits 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import attrs
 
@@ -62,12 +62,12 @@ class OffsetStore:
         return [(group_id, tp) for group_id, offsets in self._groups.items() for tp in offsets if tp.topic in wanted]
 
     def expired(
-        self, group_id: str, now_ms: int, retention_ms: int, base_ms: int | None, subscribed: frozenset[str]
+        self, group_id: str, now_ms: int, retention_ms: int, base_ms: int | None, subscribed: Callable[[str], bool]
     ) -> list[TopicPartition]:
         """Offsets past their retention: counted from ``base_ms`` (since when the group is empty) or from their commit."""
         found = []
         for tp, committed in self.of_group(group_id).items():
             since_ms = committed.commit_timestamp_ms if base_ms is None else max(base_ms, committed.commit_timestamp_ms)
-            if tp.topic not in subscribed and now_ms - since_ms >= retention_ms:
+            if not subscribed(tp.topic) and now_ms - since_ms >= retention_ms:
                 found.append(tp)
         return found

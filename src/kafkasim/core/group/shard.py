@@ -1,9 +1,12 @@
 """All groups of one ``__consumer_offsets`` partition: their requests, their timers, their records.
 
-Mirrors:  org.apache.kafka.coordinator.group.GroupCoordinatorShard (classic half).
-Inputs:   on_request(request, client_host, token), on_deadline, load, on_topics_deleted, unload.     Effects: Answer, Persist.
-Rule 1:   what must survive a fail-over is written first and taken in when it is committed (``replay``).
-Rule 2:   replaying the log of the partition gives the same offsets and the same stable groups as the live shard has.
+Mirrors:  org.apache.kafka.coordinator.group.GroupCoordinatorShard, GroupMetadataManager.
+Inputs:   on_request(request, client_host, token), on_deadline, load, on_topics_changed, on_topics_deleted, unload.
+Effects:  Answer, Persist.
+Rule 1:   what must survive a fail-over is written first: a consumer group takes it in when it is in the log, offsets and classic
+          groups when it is committed.
+Rule 2:   replaying the log of the partition gives the same offsets, consumer groups and stable classic groups as the live shard has.
+Differs:  groups are described and listed as they stand, not as they stood at the last committed record.
 """
 
 from __future__ import annotations
@@ -14,8 +17,14 @@ from typing import Any
 import attrs
 
 from kafkasim.core.group.classic import ClassicGroup
-from kafkasim.core.group.effects import Answer, GroupEffect, Persist, Token, append_error
-from kafkasim.core.group.members import COMPLETING_REBALANCE, DEAD, EMPTY, STABLE, GroupLimits, TimerKey
+from kafkasim.core.group.consumer import ConsumerGroups
+from kafkasim.core.group.consumer_classic import ClassicProtocolMembers
+from kafkasim.core.group.consumer_records import ConsumerGroupRecord, GroupEpochRecord, decode, encode
+from kafkasim.core.group.consumer_state import ConsumerGroupState
+from kafkasim.core.group.effects import Answer, GroupEffect, Persist, Token
+from kafkasim.core.group.group_offsets import GroupOffsets, nobody_waits
+from kafkasim.core.group.members import DEAD, EMPTY, GroupLimits, TimerKey
+from kafkasim.core.group.migration import Migration, deletion_records
 from kafkasim.core.group.offsets import CommittedOffset, OffsetStore
 from kafkasim.core.group.records import (
     GroupMetadataKey,
@@ -24,12 +33,16 @@ from kafkasim.core.group.records import (
     decode_key,
     decode_offset_value,
     encode_group_key,
-    encode_offset_key,
-    encode_offset_value,
+)
+from kafkasim.core.group.runtime import ConsumerGroupSettings, Plan, Runtime
+from kafkasim.core.group.target import Topics
+from kafkasim.core.model.consumer_group_messages import (
+    ConsumerGroupDescribeRequest,
+    ConsumerGroupDescribeResponse,
+    ConsumerGroupHeartbeatRequest,
 )
 from kafkasim.core.model.errors import ErrorCode
 from kafkasim.core.model.group_messages import (
-    UNCOMMITTED,
     DeleteGroupsRequest,
     DeleteGroupsResponse,
     DescribedGroup,
@@ -42,17 +55,12 @@ from kafkasim.core.model.group_messages import (
     LeaveGroupRequest,
     LeaveGroupResponse,
     ListedGroup,
-    OffsetAndMetadata,
     OffsetCommitRequest,
-    OffsetCommitResponse,
     OffsetDeleteRequest,
-    OffsetDeleteResponse,
     OffsetFetchRequest,
-    OffsetFetchResponse,
     SyncGroupRequest,
     SyncGroupResponse,
 )
-from kafkasim.core.model.ids import TopicPartition
 from kafkasim.core.model.records import RecordBatch
 from kafkasim.core.model.timers import Timers
 
@@ -71,29 +79,43 @@ class GroupSettings:
     offsets_retention_ms: int = 7 * 24 * 3600 * 1000
     offsets_retention_check_interval_ms: int = 600_000
     wall_offset_us: int = 0
+    consumer: ConsumerGroupSettings = attrs.field(factory=ConsumerGroupSettings)
 
 
 class GroupShard:
     """``effects`` is drained by the broker after every input. ``new_id(prefix)`` makes member ids."""
 
-    def __init__(
-        self, settings: GroupSettings, new_id: Callable[[str], str], partition_exists: Callable[[TopicPartition], bool]
-    ) -> None:
+    def __init__(self, settings: GroupSettings, new_id: Callable[[str], str], topics: Topics) -> None:
         self.effects: list[GroupEffect] = []
-        self.groups: dict[str, ClassicGroup] = {}
-        self.offsets = OffsetStore()
-        self._settings = settings
+        self.groups: dict[str, ClassicGroup | ConsumerGroupState] = {}
+        self.settings = settings
         self._new_id = new_id
-        self._partition_exists = partition_exists
         self._timers: Timers[TimerKey] = Timers()
+        self._offsets = GroupOffsets(
+            self.effects,
+            self.groups,
+            topics,
+            settings.offset_metadata_max_bytes,
+            self._wall_ms,
+            self._new_group,
+            self._arm_expiry,
+        )
+        self._runtime = Runtime(
+            self.effects, self._timers, settings.consumer, topics, new_id, settings.wall_offset_us, self._replay
+        )
+        migration = Migration(self._runtime, self.groups, self._classic_group, settings.limits.max_size)
+        self._consumers = ConsumerGroups(self._runtime, self.groups, migration)
+        self._classic_members = ClassicProtocolMembers(self._runtime, self._consumers, migration)
         self._handlers: dict[type[Any], Callable[[Any, str, Token, int], None]] = {
             JoinGroupRequest: self._on_join,
             SyncGroupRequest: self._on_sync,
             HeartbeatRequest: self._on_heartbeat,
             LeaveGroupRequest: self._on_leave,
-            OffsetCommitRequest: self._on_commit,
-            OffsetFetchRequest: self._on_fetch,
-            OffsetDeleteRequest: self._on_offset_delete,
+            ConsumerGroupHeartbeatRequest: self._on_consumer_heartbeat,
+            ConsumerGroupDescribeRequest: self._on_consumer_describe,
+            OffsetCommitRequest: self._offsets.on_commit,
+            OffsetFetchRequest: self._offsets.on_fetch,
+            OffsetDeleteRequest: self._offsets.on_delete,
             DescribeGroupsRequest: self._on_describe,
             DeleteGroupsRequest: self._on_delete,
         }
@@ -102,34 +124,45 @@ class GroupShard:
     def deadline_us(self) -> int:
         return self._timers.deadline_us
 
+    @property
+    def offsets(self) -> OffsetStore:
+        return self._offsets.store
+
     def on_deadline(self, now_us: int) -> None:
         for key in self._timers.due(now_us):
             if key == _EXPIRE_OFFSETS:
                 self._expire_offsets(now_us)
                 continue
             group = self.groups.get(key[1])
-            if group is not None:
+            if isinstance(group, ClassicGroup):
                 group.on_timer(key, now_us)
+            else:
+                self._consumers.on_timer(key, now_us)
 
     def on_request(self, request: Any, client_host: str, token: Token, now_us: int) -> None:
         self._handlers[type(request)](request, client_host, token, now_us)
 
     def _wall_ms(self, at_us: int) -> int:
-        return (at_us + self._settings.wall_offset_us) // 1000
+        return (at_us + self.settings.wall_offset_us) // 1000
 
     def _answer(self, token: Token, response: Any) -> None:
         self.effects.append(Answer(token, response))
 
-    # --- membership ------------------------------------------------------------------------------------------------
+    # --- membership of the classic protocol ------------------------------------------------------------------------
+
+    def _classic_group(self, group_id: str, now_us: int) -> ClassicGroup:
+        return ClassicGroup(group_id, self.effects, self._timers, self.settings.limits, now_us)
 
     def _new_group(self, group_id: str, now_us: int) -> ClassicGroup:
-        group = ClassicGroup(group_id, self.effects, self._timers, self._settings.limits, now_us)
+        group = self._classic_group(group_id, now_us)
         self.groups[group_id] = group
         return group
 
     def _on_join(self, request: JoinGroupRequest, client_host: str, token: Token, now_us: int) -> None:
-        settings = self._settings
+        settings = self.settings
         group = self.groups.get(request.group_id)
+        if isinstance(group, ConsumerGroupState) and not group.members:
+            group = None
         error = ErrorCode.NONE
         if not request.group_id:
             error = ErrorCode.INVALID_GROUP_ID
@@ -139,15 +172,27 @@ class GroupShard:
             error = ErrorCode.UNKNOWN_MEMBER_ID
         if error is not ErrorCode.NONE:
             self._answer(token, JoinGroupResponse(error, member_id=request.member_id))
-            return
-        if group is None:
-            group = self._new_group(request.group_id, now_us)
-        group.on_join(request, client_host, token, self._new_id, now_us)
+        elif isinstance(group, ConsumerGroupState):
+            self._classic_members.on_join(group, request, client_host, token, now_us)
+        else:
+            if group is None:
+                self._delete_empty_consumer_group(request.group_id, now_us)
+                group = self._new_group(request.group_id, now_us)
+            group.on_join(request, client_host, token, self._new_id, now_us)
+
+    def _delete_empty_consumer_group(self, group_id: str, now_us: int) -> None:
+        """A classic member may have the name of a consumer group that is empty."""
+        group = self.groups.get(group_id)
+        if isinstance(group, ConsumerGroupState):
+            del self.groups[group_id]
+            self.effects.append(Persist(list(map(encode, deletion_records(group))), nobody_waits))
 
     def _on_sync(self, request: SyncGroupRequest, client_host: str, token: Token, now_us: int) -> None:
         group = self.groups.get(request.group_id)
-        if group is None:
+        if group is None or (isinstance(group, ConsumerGroupState) and not group.members):
             self._answer(token, SyncGroupResponse(ErrorCode.UNKNOWN_MEMBER_ID))
+        elif isinstance(group, ConsumerGroupState):
+            self._classic_members.on_sync(group, request, token, now_us)
         else:
             group.on_sync(request, token, now_us)
 
@@ -155,6 +200,8 @@ class GroupShard:
         group = self.groups.get(request.group_id)
         if group is None:
             self._answer(token, HeartbeatResponse(ErrorCode.UNKNOWN_MEMBER_ID))
+        elif isinstance(group, ConsumerGroupState):
+            self._classic_members.on_heartbeat(group, request, token, now_us)
         else:
             group.on_heartbeat(request, token, now_us)
 
@@ -163,143 +210,57 @@ class GroupShard:
         if group is None:
             results = tuple((identity, ErrorCode.UNKNOWN_MEMBER_ID) for identity in request.members)
             self._answer(token, LeaveGroupResponse(ErrorCode.NONE, results))
+        elif isinstance(group, ConsumerGroupState):
+            self._classic_members.on_leave(group, request, token, now_us)
         else:
             group.on_leave(request, token, now_us)
 
-    # --- offsets ---------------------------------------------------------------------------------------------------
+    # --- consumer groups -------------------------------------------------------------------------------------------
 
-    def _on_commit(self, request: OffsetCommitRequest, client_host: str, token: Token, now_us: int) -> None:
-        error = self._commit_problem(request, now_us)
-        if error is not ErrorCode.NONE:
-            self._answer(token, OffsetCommitResponse(tuple((tp, error) for tp, _ in request.offsets)))
-            return
-        verdicts = {tp: self._offset_problem(tp, value) for tp, value in request.offsets}
-        accepted = [(tp, value) for tp, value in request.offsets if verdicts[tp] is ErrorCode.NONE]
-
-        def done(error: ErrorCode, now_us: int) -> None:
-            for tp, value in accepted:
-                if error is ErrorCode.NONE:
-                    self.offsets.replay(request.group_id, tp, CommittedOffset(value, stamp_ms))
-                else:
-                    verdicts[tp] = _commit_error(error)
-            self._answer(token, OffsetCommitResponse(tuple(verdicts.items())))
-
-        stamp_ms = self._wall_ms(now_us)
-        if not accepted:
-            done(ErrorCode.NONE, now_us)
-            return
-        records: list[tuple[bytes, bytes | None]] = [
-            (encode_offset_key(request.group_id, tp), encode_offset_value(value, stamp_ms)) for tp, value in accepted
-        ]
-        self.effects.append(Persist(records, done))
-        self._arm_expiry(now_us)
-
-    def _commit_problem(self, request: OffsetCommitRequest, now_us: int) -> ErrorCode:
-        """Who may commit: a member of the current generation, or anybody while the group has no members."""
-        if not request.group_id:
-            return ErrorCode.INVALID_GROUP_ID
-        group = self.groups.get(request.group_id)
-        if group is None:
-            if request.generation_id >= 0:
-                return ErrorCode.ILLEGAL_GENERATION
-            self._new_group(request.group_id, now_us)
-            return ErrorCode.NONE
-        if request.generation_id < 0 and group.state == EMPTY:
-            return ErrorCode.NONE
-        if request.generation_id < 0 and not request.member_id and request.group_instance_id is None:
-            return ErrorCode.UNKNOWN_MEMBER_ID
-        member, error = group.member_for(request.member_id, request.group_instance_id)
-        if member is None:
-            return error
-        if request.generation_id != group.generation_id:
-            return ErrorCode.ILLEGAL_GENERATION
-        if group.state == COMPLETING_REBALANCE:
-            return ErrorCode.REBALANCE_IN_PROGRESS
-        group.refresh(request.member_id, now_us)
-        return ErrorCode.NONE
-
-    def _offset_problem(self, tp: TopicPartition, value: OffsetAndMetadata) -> ErrorCode:
-        if not self._partition_exists(tp):
-            return ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
-        if len(value.metadata.encode()) > self._settings.offset_metadata_max_bytes:
-            return ErrorCode.OFFSET_METADATA_TOO_LARGE
-        return ErrorCode.NONE
-
-    def _on_fetch(self, request: OffsetFetchRequest, client_host: str, token: Token, now_us: int) -> None:
-        if request.partitions is None:
-            wanted = list(self.offsets.of_group(request.group_id))
-        else:
-            wanted = list(request.partitions)
-        found = tuple((tp, self.offsets.get(request.group_id, tp) or UNCOMMITTED, ErrorCode.NONE) for tp in wanted)
-        self._answer(token, OffsetFetchResponse(ErrorCode.NONE, found))
-
-    def _on_offset_delete(self, request: OffsetDeleteRequest, client_host: str, token: Token, now_us: int) -> None:
-        group = self.groups.get(request.group_id)
-        if group is None:
-            self._answer(token, OffsetDeleteResponse(ErrorCode.GROUP_ID_NOT_FOUND))
-            return
-        subscribed = group.subscribed_topics() if group.members else frozenset()
-        if subscribed is None:
-            self._answer(token, OffsetDeleteResponse(ErrorCode.NON_EMPTY_GROUP))
-            return
-        verdicts = {
-            tp: ErrorCode.GROUP_SUBSCRIBED_TO_TOPIC if tp.topic in subscribed else ErrorCode.NONE
-            for tp in request.partitions
-        }
-        doomed = [
-            tp
-            for tp, verdict in verdicts.items()
-            if verdict is ErrorCode.NONE and self.offsets.get(request.group_id, tp) is not None
-        ]
-
-        def done(error: ErrorCode, now_us: int) -> None:
-            code = append_error(error)
-            self._answer(token, OffsetDeleteResponse(code, tuple(verdicts.items()) if code is ErrorCode.NONE else ()))
-
-        self._delete_offsets([(request.group_id, tp) for tp in doomed], done, now_us)
-
-    def _delete_offsets(
-        self, doomed: list[tuple[str, TopicPartition]], done: Callable[[ErrorCode, int], None], now_us: int
+    def _on_consumer_heartbeat(
+        self, request: ConsumerGroupHeartbeatRequest, client_host: str, token: Token, now_us: int
     ) -> None:
-        def deleted(error: ErrorCode, now_us: int) -> None:
-            if error is ErrorCode.NONE:
-                for group_id, tp in doomed:
-                    self.offsets.replay(group_id, tp, None)
-            done(error, now_us)
+        self._consumers.on_heartbeat(request, client_host, token, now_us)
 
-        if doomed:
-            records: list[tuple[bytes, bytes | None]] = [
-                (encode_offset_key(group_id, tp), None) for group_id, tp in doomed
-            ]
-            self.effects.append(Persist(records, deleted))
+    def _on_consumer_describe(
+        self, request: ConsumerGroupDescribeRequest, client_host: str, token: Token, now_us: int
+    ) -> None:
+        groups = tuple(map(self._consumers.describe, request.group_ids))
+        self._answer(token, ConsumerGroupDescribeResponse(groups))
+
+    def _replay(self, record: ConsumerGroupRecord) -> None:
+        """Take in one record of a consumer group; a tombstone of what is not there means nothing."""
+        group = self.groups.get(record.group_id)
+        if not isinstance(group, ConsumerGroupState):
+            if record.is_tombstone:
+                return
+            group = self.groups[record.group_id] = ConsumerGroupState(record.group_id)
+        if isinstance(record, GroupEpochRecord) and record.is_tombstone:
+            del self.groups[record.group_id]
         else:
-            deleted(ErrorCode.NONE, now_us)
+            group.replay(record)
+
+    def on_topics_changed(self, names: Iterable[str]) -> None:
+        """Topics were created, have grown, were deleted or moved."""
+        self._consumers.on_topics_changed(names)
 
     def on_topics_deleted(self, topics: Iterable[str], now_us: int) -> None:
-        """Offsets of a deleted topic are tombstoned."""
-        self._delete_offsets(self.offsets.of_topics(topics), lambda error, now_us: None, now_us)
+        self._offsets.on_topics_deleted(topics, now_us)
+
+    # --- expiry ----------------------------------------------------------------------------------------------------
 
     def _arm_expiry(self, now_us: int) -> None:
         if _EXPIRE_OFFSETS not in self._timers:
-            self._timers.arm(_EXPIRE_OFFSETS, now_us + self._settings.offsets_retention_check_interval_ms * 1000)
+            self._timers.arm(_EXPIRE_OFFSETS, now_us + self.settings.offsets_retention_check_interval_ms * 1000)
 
     def _expire_offsets(self, now_us: int) -> None:
-        now_ms, retention_ms = self._wall_ms(now_us), self._settings.offsets_retention_ms
         for group_id in [*self.groups, *(name for name in self.offsets.groups() if name not in self.groups)]:
+            had_offsets = group_id in self.offsets
+            everything = self._offsets.expire(group_id, self.settings.offsets_retention_ms, now_us)
             group = self.groups.get(group_id)
-            if group is not None and group.state not in (EMPTY, STABLE):
+            if group is None or group.state != EMPTY or not everything:
                 continue
-            empty_since_ms = None
-            if group is not None and group.state == EMPTY and not group.is_simple():
-                empty_since_ms = self._wall_ms(group.state_since_us)
-            subscribed = (group.subscribed_topics() if group is not None else None) or frozenset()
-            if group is not None and group.state == STABLE and group.subscribed_topics() is None:
-                continue
-            doomed = self.offsets.expired(group_id, now_ms, retention_ms, empty_since_ms, subscribed)
-            everything = len(doomed) == len(self.offsets.of_group(group_id))
-            if doomed:
-                self._delete_offsets([(group_id, tp) for tp in doomed], lambda error, now_us: None, now_us)
-            if group is not None and group.state == EMPTY and everything and (doomed or group.generation_id > 0):
+            if isinstance(group, ConsumerGroupState) or had_offsets or group.generation_id > 0:
                 self._remove_group(group_id, now_us)
         if self.offsets or self.groups:
             self._arm_expiry(now_us)
@@ -309,16 +270,21 @@ class GroupShard:
     def listed(self) -> list[ListedGroup]:
         """Every group of this shard, for ListGroups."""
         return [
-            ListedGroup(group.group_id, group.protocol_type or "", group.state, "classic")
+            ListedGroup(group.group_id, "consumer", group.state, "consumer")
+            if isinstance(group, ConsumerGroupState)
+            else ListedGroup(group.group_id, group.protocol_type or "", group.state, "classic")
             for group in self.groups.values()
         ]
 
     def _on_describe(self, request: DescribeGroupsRequest, client_host: str, token: Token, now_us: int) -> None:
-        described = tuple(
-            self.groups[name].describe() if name in self.groups else DescribedGroup(ErrorCode.NONE, name, DEAD)
-            for name in request.groups
-        )
-        self._answer(token, DescribeGroupsResponse(described))
+        described = []
+        for name in request.groups:
+            group = self.groups.get(name)
+            if isinstance(group, ClassicGroup):
+                described.append(group.describe())
+            else:
+                described.append(DescribedGroup(ErrorCode.NONE, name, DEAD))
+        self._answer(token, DescribeGroupsResponse(tuple(described)))
 
     def _on_delete(self, request: DeleteGroupsRequest, client_host: str, token: Token, now_us: int) -> None:
         results: list[tuple[str, ErrorCode]] = []
@@ -331,15 +297,19 @@ class GroupShard:
             elif group.state != EMPTY:
                 results.append((group_id, ErrorCode.NON_EMPTY_GROUP))
             else:
-                doomed = [(group_id, tp) for tp in self.offsets.of_group(group_id)]
-                self._delete_offsets(doomed, lambda error, now_us: None, now_us)
+                self._offsets.delete_of(group_id, now_us)
                 self._remove_group(group_id, now_us)
                 results.append((group_id, ErrorCode.NONE))
         self._answer(token, DeleteGroupsResponse(tuple(results)))
 
     def _remove_group(self, group_id: str, now_us: int) -> None:
-        self.groups.pop(group_id).drop(ErrorCode.COORDINATOR_NOT_AVAILABLE, now_us)
-        self.effects.append(Persist([(encode_group_key(group_id), None)], lambda error, now_us: None))
+        group = self.groups[group_id]
+        if isinstance(group, ConsumerGroupState):
+            self._runtime.carry_out(Plan(deletion_records(group)), nobody_waits, now_us)
+            return
+        del self.groups[group_id]
+        group.drop(ErrorCode.COORDINATOR_NOT_AVAILABLE, now_us)
+        self.effects.append(Persist([(encode_group_key(group_id), None)], nobody_waits))
 
     # --- fail-over -------------------------------------------------------------------------------------------------
 
@@ -356,6 +326,9 @@ class GroupShard:
         for group_id in self.offsets.groups():
             if group_id not in self.groups:
                 self._new_group(group_id, now_us)
+        for group in self.groups.values():
+            if isinstance(group, ConsumerGroupState):
+                self._consumers.on_loaded(group, now_us)
         if self.groups:
             self._arm_expiry(now_us)
 
@@ -371,19 +344,18 @@ class GroupShard:
             latest.pop(decoded.group_id, None)
             if value is not None:
                 latest[decoded.group_id] = value
+        elif key is not None:
+            record = decode(key, value)
+            if record is not None:
+                self._replay(record)
 
     def unload(self, now_us: int) -> None:
         """The partition is led elsewhere now: whatever is parked hears NOT_COORDINATOR."""
         for group in self.groups.values():
-            group.drop(ErrorCode.NOT_COORDINATOR, now_us)
+            if isinstance(group, ClassicGroup):
+                group.drop(ErrorCode.NOT_COORDINATOR, now_us)
         self.groups.clear()
 
     def check(self) -> None:
         for group in self.groups.values():
             group.check()
-
-
-def _commit_error(error: ErrorCode) -> ErrorCode:
-    if error is ErrorCode.MESSAGE_TOO_LARGE:
-        return ErrorCode.INVALID_COMMIT_OFFSET_SIZE
-    return append_error(error)

@@ -12,10 +12,19 @@ from collections.abc import Callable
 from typing import Any
 
 from kafkasim.core.controller.image import ImageDelta, leader_of
-from kafkasim.core.group.effects import Answer
+from kafkasim.core.group.effects import Answer, Persist
 from kafkasim.core.group.members import GroupLimits
 from kafkasim.core.group.partitioning import coordinator_partition
+from kafkasim.core.group.runtime import ConsumerGroupSettings
 from kafkasim.core.group.shard import GroupSettings, GroupShard
+from kafkasim.core.model.admin_messages import GROUP_RESOURCE
+from kafkasim.core.model.consumer_group_messages import (
+    ConsumerGroupDescribedGroup,
+    ConsumerGroupDescribeRequest,
+    ConsumerGroupDescribeResponse,
+    ConsumerGroupHeartbeatRequest,
+    ConsumerGroupHeartbeatResponse,
+)
 from kafkasim.core.model.effects import NEVER_US
 from kafkasim.core.model.errors import ErrorCode
 from kafkasim.core.model.group_messages import (
@@ -48,6 +57,7 @@ from kafkasim.core.model.ids import CONSUMER_OFFSETS_TOPIC, NO_LEADER, TopicPart
 from kafkasim.core.model.records import batch_of
 from kafkasim.core.node.context import BrokerContext, Call
 from kafkasim.core.node.data_plane import DataPlane
+from kafkasim.core.node.group_topics import GroupTopics
 
 _GROUP_REQUESTS = (
     JoinGroupRequest,
@@ -59,6 +69,8 @@ _GROUP_REQUESTS = (
     OffsetDeleteRequest,
     DescribeGroupsRequest,
     DeleteGroupsRequest,
+    ConsumerGroupHeartbeatRequest,
+    ConsumerGroupDescribeRequest,
 )
 
 
@@ -77,6 +89,7 @@ class GroupCoordinator:
         self._create_topic = create_topic
         self._shards: dict[int, GroupShard] = {}
         self._epochs: dict[int, int] = {}
+        self._topics = GroupTopics(ctx.image)
         #: The earliest deadline of any shard; lowered whenever a shard was touched, raised only in ``on_deadline``.
         self.deadline_us = NEVER_US
 
@@ -140,6 +153,8 @@ class GroupCoordinator:
         names: tuple[str, ...]
         if isinstance(request, DescribeGroupsRequest | DeleteGroupsRequest):
             names = request.groups
+        elif isinstance(request, ConsumerGroupDescribeRequest):
+            names = request.group_ids
         else:
             names = (request.group_id,)
         count = self._partition_count()
@@ -161,32 +176,34 @@ class GroupCoordinator:
                 if isinstance(effect, Answer):
                     self._ctx.reply(effect.token, effect.response)
                 else:
-                    self._persist(partition, shard, effect.records, effect.done, now_us)
+                    self._persist(partition, shard, effect, now_us)
         self.deadline_us = min(self.deadline_us, shard.deadline_us)
 
-    def _persist(
-        self,
-        partition: int,
-        shard: GroupShard,
-        records: list[tuple[bytes, bytes | None]],
-        done: Callable[[ErrorCode, int], None],
-        now_us: int,
-    ) -> None:
+    def _persist(self, partition: int, shard: GroupShard, effect: Persist, now_us: int) -> None:
+        records = effect.records
         batch = batch_of([value for _, value in records], [key for key, _ in records], self._ctx.wall_ms(now_us))
 
         def committed(error: ErrorCode, base_offset: int, now_us: int) -> None:
-            done(error, now_us)
+            effect.done(error, now_us)
             self._carry_out(partition, shard, now_us)
 
         tp = TopicPartition(CONSUMER_OFFSETS_TOPIC, partition)
         timeout_us = self._ctx.image.broker_int("offsets.commit.timeout.ms") * 1000
         error = self._data_plane.append(tp, batch, now_us, committed, timeout_us)
-        if error is not ErrorCode.NONE:
-            done(error, now_us)
+        if error is ErrorCode.NONE:
+            effect.appended(now_us)
+        else:
+            effect.done(error, now_us)
 
     # --- leadership ------------------------------------------------------------------------------------------------
 
     def on_image(self, delta: ImageDelta, now_us: int) -> None:
+        changed = self._topics.on_image(delta)
+        if changed:
+            for shard in self._shards.values():
+                shard.on_topics_changed(changed)
+        if delta.configs:
+            self._reread_configs()
         for tp in delta.partitions:
             if tp.topic == CONSUMER_OFFSETS_TOPIC:
                 self._follow_leadership(tp, now_us)
@@ -199,6 +216,16 @@ class GroupCoordinator:
                 shard.on_topics_deleted(names, now_us)
                 self._carry_out(partition, shard, now_us)
 
+    def _reread_configs(self) -> None:
+        """The assignment interval is the one setting of groups that a running broker takes over."""
+        for shard in self._shards.values():
+            shard.settings.consumer.assignment_interval_ms = self._assignment_interval_ms()
+
+    def _assignment_interval_ms(self) -> int:
+        value = self._ctx.image.broker_config("group.consumer.assignment.interval.ms", self._ctx.node_id)
+        assert isinstance(value, int), value
+        return value
+
     def _follow_leadership(self, tp: TopicPartition, now_us: int) -> None:
         state = self._ctx.image.partition(tp)
         assert state is not None
@@ -207,7 +234,7 @@ class GroupCoordinator:
         elif self._epochs.get(tp.partition) != state.leader_epoch:
             self._unload(tp.partition, now_us)
             self._epochs[tp.partition] = state.leader_epoch
-            shard = GroupShard(self._settings(), self._new_id, self._partition_exists)
+            shard = GroupShard(self._settings(), self._new_id, self._topics)
             shard.load(self._data_plane.read_log(tp), now_us)
             self._shards[tp.partition] = shard
             self._carry_out(tp.partition, shard, now_us)
@@ -229,6 +256,24 @@ class GroupCoordinator:
             number("offsets.retention.minutes") * 60_000,
             number("offsets.retention.check.interval.ms"),
             self._ctx.wall_offset_us,
+            self._consumer_settings(),
+        )
+
+    def _consumer_settings(self) -> ConsumerGroupSettings:
+        image = self._ctx.image
+        assignors = image.broker_config("group.consumer.assignors")
+        policy = image.broker_config("group.consumer.migration.policy")
+        assert isinstance(assignors, tuple)
+        assert isinstance(policy, str)
+        return ConsumerGroupSettings(
+            image.broker_int("group.consumer.session.timeout.ms"),
+            image.broker_int("group.consumer.heartbeat.interval.ms"),
+            self._assignment_interval_ms(),
+            image.broker_int("group.consumer.regex.refresh.interval.ms"),
+            image.broker_int("group.consumer.max.size"),
+            assignors,
+            policy,
+            lambda group_id: image.configs.get((GROUP_RESOURCE, group_id), {}),
         )
 
     def _new_id(self, prefix: str) -> str:
@@ -236,9 +281,6 @@ class GroupCoordinator:
         digits = f"{self._ctx.draw('group.member_id', 1 << 62):016x}{self._ctx.draw('group.member_id', 1 << 62):016x}"
         uuid = f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-a{digits[17:20]}-{digits[20:32]}"
         return f"{prefix}-{uuid}"
-
-    def _partition_exists(self, tp: TopicPartition) -> bool:
-        return self._ctx.image.partition(tp) is not None
 
 
 def _refusal(request: Any, error: ErrorCode) -> Any:
@@ -259,5 +301,11 @@ def _refusal(request: Any, error: ErrorCode) -> Any:
         return OffsetDeleteResponse(error)
     if isinstance(request, DescribeGroupsRequest):
         return DescribeGroupsResponse(tuple(DescribedGroup(error, name, "Dead") for name in request.groups))
+    if isinstance(request, ConsumerGroupHeartbeatRequest):
+        return ConsumerGroupHeartbeatResponse(error)
+    if isinstance(request, ConsumerGroupDescribeRequest):
+        return ConsumerGroupDescribeResponse(
+            tuple(ConsumerGroupDescribedGroup(error, group_id) for group_id in request.group_ids)
+        )
     assert isinstance(request, DeleteGroupsRequest), request
     return DeleteGroupsResponse(tuple((name, error) for name in request.groups))

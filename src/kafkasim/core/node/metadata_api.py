@@ -20,6 +20,7 @@ from kafkasim.core.model.admin_messages import (
     DYNAMIC_BROKER_CONFIG,
     DYNAMIC_DEFAULT_BROKER_CONFIG,
     DYNAMIC_TOPIC_CONFIG,
+    GROUP_CONFIG,
     GROUP_RESOURCE,
     STATIC_BROKER_CONFIG,
     TOPIC_RESOURCE,
@@ -67,7 +68,7 @@ from kafkasim.core.model.messages import (
     TopicMetadata,
 )
 from kafkasim.core.model.names import topic_name_problem
-from kafkasim.core.model.server_config import BROKER_CONFIGS, TOPIC_CONFIGS, ServerConfigKey
+from kafkasim.core.model.server_config import BROKER_CONFIGS, GROUP_CONFIGS, TOPIC_CONFIGS, ServerConfigKey
 from kafkasim.core.node.context import BrokerContext, Call
 
 #: Requests whose answer is the controller's.
@@ -243,23 +244,25 @@ class MetadataApi:
                 return DescribedConfig(resource, ErrorCode.INVALID_REQUEST, text)
             return DescribedConfig(resource, ErrorCode.NONE, None, self._broker_configs(resource.name))
         if resource.resource_type == GROUP_RESOURCE:
-            values = image.configs.get((GROUP_RESOURCE, resource.name), {})
-            listed = tuple(ConfigValue(name, values[name], GROUP_RESOURCE) for name in sorted(values))
-            return DescribedConfig(resource, ErrorCode.NONE, None, listed)
+            return DescribedConfig(resource, ErrorCode.NONE, None, self._group_configs(resource.name))
         return DescribedConfig(
             resource, ErrorCode.INVALID_REQUEST, f"Unsupported resource type: {resource.resource_type}"
         )
 
     def _topic_configs(self, topic: str) -> tuple[ConfigValue, ...]:
         own = self._ctx.image.configs.get((TOPIC_RESOURCE, topic), {})
-        values = []
-        for key in TOPIC_CONFIGS.values():
-            synonyms = self._broker_synonyms(key.synonym) if key.synonym else []
-            synonyms.append((key.synonym or key.name, key.default, DEFAULT_CONFIG))
-            if key.name in own:
-                synonyms.insert(0, (key.name, own[key.name], DYNAMIC_TOPIC_CONFIG))
-            values.append(_config_value(key, synonyms))
-        return tuple(values)
+        return tuple(self._with_synonyms(key, own, DYNAMIC_TOPIC_CONFIG) for key in TOPIC_CONFIGS.values())
+
+    def _group_configs(self, group_id: str) -> tuple[ConfigValue, ...]:
+        own = self._ctx.image.configs.get((GROUP_RESOURCE, group_id), {})
+        return tuple(self._with_synonyms(key, own, GROUP_CONFIG) for key in GROUP_CONFIGS.values())
+
+    def _with_synonyms(self, key: ServerConfigKey, own: dict[str, str], source: int) -> ConfigValue:
+        synonyms = self._broker_synonyms(key.synonym) if key.synonym else []
+        synonyms.append((key.synonym or key.name, key.default, DEFAULT_CONFIG))
+        if key.name in own:
+            synonyms.insert(0, (key.name, own[key.name], source))
+        return _config_value(key, synonyms)
 
     def _broker_configs(self, name: str) -> tuple[ConfigValue, ...]:
         if name == "":
