@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from tests.unit.controller.plane import SECOND_US, Plane
 
+from kafkasim.core.model.admin_messages import UnregisterBrokerRequest
 from kafkasim.core.model.cluster_messages import AllocateProducerIdsRequest, BrokerHeartbeatRequest
 from kafkasim.core.model.errors import ErrorCode
 from kafkasim.core.model.metadata import (
@@ -12,6 +13,7 @@ from kafkasim.core.model.metadata import (
     PartitionChangeRecord,
     PartitionRecord,
     RegisterBrokerRecord,
+    UnregisterBrokerRecord,
 )
 
 
@@ -92,7 +94,7 @@ def test_a_stale_or_unknown_broker_is_refused() -> None:
     plane.epochs[1] += 1
     assert plane.beat(1).error is ErrorCode.STALE_BROKER_EPOCH
     refused = plane.ask(BrokerHeartbeatRequest(7, 0, 0, False))
-    assert refused.error is ErrorCode.BROKER_ID_NOT_REGISTERED
+    assert refused.error is ErrorCode.STALE_BROKER_EPOCH
 
 
 def test_unfencing_waits_until_the_broker_knows_of_its_registration() -> None:
@@ -188,3 +190,38 @@ def test_records_of_registration() -> None:
     plane.beat(1)
     plane.create("t", (1,))
     assert PartitionRecord in kinds(plane)
+
+
+def test_an_unregistered_broker_leaves_every_isr() -> None:
+    """Replica lists still name it; it may register again as a stranger."""
+    plane = Plane((1, 2, 3))
+    plane.create("t", (1, 2, 3), min_insync_replicas="2")
+    plane.fresh()
+    assert plane.ask(UnregisterBrokerRequest(1)).error is ErrorCode.NONE
+    assert kinds(plane) == [PartitionChangeRecord, UnregisterBrokerRecord]
+    state = plane.partition()
+    assert (state.leader, state.isr, state.replicas) == (2, (2, 3), (1, 2, 3))
+    assert plane.beat(1).error is ErrorCode.STALE_BROKER_EPOCH
+    refused = plane.ask(UnregisterBrokerRequest(1))
+    assert refused.error is ErrorCode.BROKER_ID_NOT_REGISTERED
+    assert refused.error_message == "Broker ID 1 is not currently registered"
+    plane.start(1)
+    plane.check_replay()
+
+
+def test_an_unregistered_broker_stays_eligible() -> None:
+    """Kafka 4.3 takes it from the ISR, which makes it eligible, and from no ELR: only an unclean election helps then."""
+    plane = Plane((1, 2))
+    plane.create("t", (1,))
+    plane.ask(UnregisterBrokerRequest(1))
+    assert (plane.partition().leader, plane.partition().elr) == (-1, (1,))
+
+
+def test_the_offset_that_a_leaving_broker_waits_for_stays() -> None:
+    """The others must have seen its leaderships move, not whatever was written since."""
+    plane = Plane((1, 2))
+    plane.create("t", (1, 2))
+    assert not plane.beat(1, want_shut_down=True).should_shut_down
+    plane.beat(2)
+    plane.create("u", (2,))
+    assert plane.beat(1, want_shut_down=True).should_shut_down

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.unit.controller.plane import Plane
+from tests.unit.controller.plane import CONTROLLER, Plane
 
 from kafkasim.core.model.admin_messages import (
     APPEND_OPERATION,
@@ -20,6 +20,7 @@ from kafkasim.core.model.admin_messages import (
 )
 from kafkasim.core.model.errors import ErrorCode
 from kafkasim.core.model.metadata import ClearElrRecord, ConfigRecord
+from kafkasim.core.node.config_admin import preprocess, reassembled, remaining
 
 TOPIC = ConfigResource(TOPIC_RESOURCE, "t")
 CLUSTER = ConfigResource(BROKER_RESOURCE, "")
@@ -111,8 +112,61 @@ def test_resources_must_exist(plane: Plane) -> None:
     """A topic, a registered broker, the cluster."""
     unknown = alter(plane, ConfigResource(TOPIC_RESOURCE, "x"), "retention.ms", "1")
     assert unknown.error is ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
-    assert alter(plane, ConfigResource(BROKER_RESOURCE, "9"), "background.threads", "1").error is not ErrorCode.NONE
-    read_only = alter(plane, ConfigResource(BROKER_RESOURCE, "1"), "broker.id", "1")
-    assert read_only.error is ErrorCode.INVALID_REQUEST
+    nobody = alter(plane, ConfigResource(BROKER_RESOURCE, "9"), "background.threads", "1")
+    assert (nobody.error, nobody.error_message) == (ErrorCode.BROKER_ID_NOT_REGISTERED, "No node with id 9 found.")
     assert alter(plane, ConfigResource(BROKER_RESOURCE, "1"), "background.threads", "4").error is ErrorCode.NONE
-    assert plane.image.broker_config("background.threads", 1) == 4
+    assert plane.image.broker_config("background.threads") == 10
+    assert (
+        alter(plane, ConfigResource(BROKER_RESOURCE, str(CONTROLLER)), "background.threads", "5").error
+        is ErrorCode.NONE
+    )
+    assert plane.image.broker_config("background.threads") == 5
+
+
+def test_a_wrong_key_is_told_before_a_missing_topic(plane: Plane) -> None:
+    """Values are looked at first, existence last."""
+    assert alter(plane, ConfigResource(TOPIC_RESOURCE, "x"), "no.such.key", "1").error is ErrorCode.INVALID_CONFIG
+
+
+def test_what_clears_elrs_comes_after_all_configs(plane: Plane) -> None:
+    """Two resources in one request: both records, then one ClearElrRecord for each."""
+    changes = (("min.insync.replicas", SET_OPERATION, "1"),)
+    plane.ask(IncrementalAlterConfigsRequest((ConfigAlteration(TOPIC, changes), ConfigAlteration(CLUSTER, changes))))
+    kinds = [type(record) for record in plane.fresh()]
+    assert kinds == [ConfigRecord, ConfigRecord, ClearElrRecord, ClearElrRecord]
+
+
+def test_the_controllers_own_configs_count_in_its_elections(plane: Plane) -> None:
+    """A dynamic config of the controller's node beats the cluster's for every topic without one of its own."""
+    alter(plane, ConfigResource(BROKER_RESOURCE, str(CONTROLLER)), "unclean.leader.election.enable", "true")
+    assert plane.image.topic_unclean("t")
+    alter(plane, TOPIC, "unclean.leader.election.enable", "false")
+    assert not plane.image.topic_unclean("t")
+
+
+BROKER_1 = ConfigResource(BROKER_RESOURCE, "1")
+BROKER_CHANGES = [
+    (BROKER_1, (("broker.id", SET_OPERATION, "1"),), "Cannot update these configs dynamically: [broker.id]"),
+    (BROKER_1, (("background.threads", SET_OPERATION, "0"),), "Value must be at least 1"),
+    (CLUSTER, (("background.threads", SET_OPERATION, "many"),), "Not a number of type INT"),
+    (ConfigResource(BROKER_RESOURCE, "2"), (), "Unexpected broker id, expected 1, but received 2"),
+    (ConfigResource(BROKER_RESOURCE, "x"), (), "Node id must be an integer, but it is: x"),
+    (TOPIC, (("retention.ms", SET_OPERATION, None),), "Null value not supported for : retention.ms"),
+    (TOPIC, (("retention.ms", SET_OPERATION, "1"),) * 2, "Error due to duplicate config keys"),
+]
+
+
+@pytest.mark.parametrize(("resource", "changes", "text"), BROKER_CHANGES)
+def test_a_broker_refuses_by_itself(
+    plane: Plane, resource: ConfigResource, changes: tuple[tuple[str, int, str | None], ...], text: str
+) -> None:
+    """INVALID_REQUEST, and what the controller said of the others stays in its place."""
+    good = ConfigAlteration(ConfigResource(TOPIC_RESOURCE, "other"), (("retention.ms", SET_OPERATION, "1"),))
+    request = IncrementalAlterConfigsRequest((ConfigAlteration(resource, changes), good))
+    results = preprocess(plane.image, 1, request)
+    assert results[0] is not None
+    assert results[0].error is ErrorCode.INVALID_REQUEST
+    assert text in (results[0].error_message or "")
+    assert remaining(request, results).resources == (good,)
+    answer = plane.ask(remaining(request, results))
+    assert reassembled(results, answer).results == (results[0], answer.results[0])

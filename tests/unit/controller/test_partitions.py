@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from tests.unit.controller.plane import SECOND_US, Plane
 
 from kafkasim.core.model.admin_messages import (
     PREFERRED_ELECTION,
+    SET_OPERATION,
+    TOPIC_RESOURCE,
     UNCLEAN_ELECTION,
     AlterPartitionReassignmentsRequest,
+    ConfigAlteration,
+    ConfigResource,
     ElectLeadersRequest,
+    IncrementalAlterConfigsRequest,
     PartitionResult,
     Reassignment,
 )
@@ -164,3 +169,39 @@ def test_completing_takes_the_leadership_from_the_sender(plane: Plane) -> None:
     state = plane.partition()
     assert (state.leader, state.leader_epoch, state.replicas, state.isr) == (4, 1, (4, 2, 3), (2, 3, 4))
     plane.check_replay()
+
+
+def move(plane: Plane, replicas: tuple[int, ...] | None, *, resize: bool = True) -> PartitionResult:
+    request = AlterPartitionReassignmentsRequest((Reassignment(T0, replicas),), allow_replication_factor_change=resize)
+    return cast("PartitionResult", plane.ask(request).partitions[0])
+
+
+def test_a_reassignment_elects_nobody_uncleanly() -> None:
+    """A topic that allows unclean leaders gets none by being moved; the cancel may elect one."""
+    plane = Plane((1, 2, 3, 4))
+    plane.create("t", (1, 2), unclean_leader_election_enable="false")
+    plane.kill(2)
+    plane.kill(1)
+    change = ConfigAlteration(
+        ConfigResource(TOPIC_RESOURCE, "t"), (("unclean.leader.election.enable", SET_OPERATION, "true"),)
+    )
+    plane.ask(IncrementalAlterConfigsRequest((change,)))
+    assert move(plane, (3, 4)).error is ErrorCode.NONE
+    assert (plane.partition().leader, plane.partition().replicas) == (-1, (3, 4, 1, 2))
+
+
+def test_the_replication_factor_may_be_held(plane: Plane) -> None:
+    """What counts is the number of replicas once the running change is complete; a wrong list is told first."""
+    plane.start(4)
+    assert move(plane, (1, 9), resize=False).error is ErrorCode.INVALID_REPLICA_ASSIGNMENT
+    assert move(plane, (1, 4), resize=False).error is ErrorCode.INVALID_REPLICATION_FACTOR
+    assert move(plane, (4, 2)).error is ErrorCode.NONE
+    refused = move(plane, (1, 2, 4), resize=False)
+    assert refused.error_message == "The replication factor is changed from 2 to 3"
+    assert move(plane, (1, 4), resize=False).error is ErrorCode.NONE
+
+
+def test_a_reassignment_that_is_none_cannot_be_cancelled(plane: Plane) -> None:
+    """The error says it all."""
+    refused = move(plane, None)
+    assert (refused.error, refused.error_message) == (ErrorCode.NO_REASSIGNMENT_IN_PROGRESS, None)

@@ -188,3 +188,19 @@ def test_what_cannot_be_placed() -> None:
         StripedReplicaPlacer(brokers(None, fenced=(1,)), zero).place(1, 1)
     with pytest.raises(PlacementError, match="only 1 broker"):
         StripedReplicaPlacer(brokers(None), zero).place(1, 2)
+
+
+def test_a_leaving_broker_gets_no_new_replicas() -> None:
+    """While it waits to be let go it is no place for anything."""
+    plane = Plane((1, 2, 3))
+    plane.create("t", (1, 2))
+    plane.beat(1, want_shut_down=True)
+    plane.create("u", partitions=6, factor=2)
+    assert {node for state in plane.image.topics["u"].partitions for node in state.replicas} == {2, 3}
+    assert plane.create("v", partitions=1, factor=3).error is ErrorCode.INVALID_REPLICATION_FACTOR
+
+
+def test_the_metadata_log_is_no_topic_to_create() -> None:
+    """Its name is taken."""
+    refused = Plane((1,)).create("__cluster_metadata", partitions=1, factor=1)
+    assert refused.error is ErrorCode.INVALID_REQUEST

@@ -15,6 +15,7 @@ class QuorumDouble:
 
     def __init__(self, node_id: NodeId, log: MetadataLog) -> None:
         self.node_id = node_id
+        self.voters = (node_id,)
         self.log = log
         self.epoch = 0
         self.leader_id: NodeId = NO_NODE

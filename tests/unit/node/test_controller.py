@@ -58,7 +58,7 @@ def test_a_new_log_begins_with_features_and_the_minimum() -> None:
 
 def test_without_elr_there_is_no_cluster_wide_minimum() -> None:
     """Feature level 0: the classic rules."""
-    plane = Plane(features=(("metadata.version", 30), ("eligible.leader.replicas.version", 0)))
+    plane = Plane(feature_levels=(("metadata.version", 30), ("eligible.leader.replicas.version", 0)))
     assert plane.image.configs == {}
     assert not plane.image.elr_enabled
 

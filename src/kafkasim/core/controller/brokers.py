@@ -16,6 +16,7 @@ from enum import Enum
 from kafkasim.core.controller.election import ONLINE, UNCLEAN, PartitionChangeBuilder
 from kafkasim.core.controller.image import PartitionState
 from kafkasim.core.controller.state import ControllerImage
+from kafkasim.core.model.admin_messages import UnregisterBrokerRequest, UnregisterBrokerResponse
 from kafkasim.core.model.cluster_messages import (
     AllocateProducerIdsRequest,
     AllocateProducerIdsResponse,
@@ -32,6 +33,7 @@ from kafkasim.core.model.metadata import (
     MetadataRecord,
     ProducerIdsRecord,
     RegisterBrokerRecord,
+    UnregisterBrokerRecord,
 )
 
 PRODUCER_ID_BLOCK = 1000
@@ -99,9 +101,8 @@ class Sessions:
         self._shutdown_offsets.pop(broker_id, None)
 
     def note_shutdown_offset(self, broker_id: NodeId, offset: int) -> None:
-        """The broker may go once all others have seen the log up to ``offset``."""
-        if self._shutdown_offsets.get(broker_id, NO_OFFSET) < offset:
-            self._shutdown_offsets[broker_id] = offset
+        """The broker may go once all others have seen the log up to ``offset``; what it was first told holds."""
+        self._shutdown_offsets.setdefault(broker_id, offset)
 
     def has_valid(self, broker_id: NodeId, broker_epoch: int, now_us: int) -> bool:
         contact_us = self._contacts.get((broker_id, broker_epoch))
@@ -232,9 +233,9 @@ def heartbeat(
 def check_broker_epoch(image: ControllerImage, broker_id: NodeId, broker_epoch: int) -> ErrorCode:
     """A request of a process that has been replaced must not count."""
     broker = image.brokers.get(broker_id)
-    if broker is None:
-        return ErrorCode.BROKER_ID_NOT_REGISTERED
-    return ErrorCode.NONE if broker.broker_epoch == broker_epoch else ErrorCode.STALE_BROKER_EPOCH
+    if broker is None or broker.broker_epoch != broker_epoch:
+        return ErrorCode.STALE_BROKER_EPOCH
+    return ErrorCode.NONE
 
 
 def fence(image: ControllerImage, broker_id: NodeId) -> Records:
@@ -273,6 +274,21 @@ def fence_expired(image: ControllerImage, broker_id: NodeId, broker_epoch: int) 
     if broker is None or broker.broker_epoch != broker_epoch:
         return []
     return fence(image, broker_id)
+
+
+def unregister_broker(
+    image: ControllerImage, request: UnregisterBrokerRequest
+) -> tuple[Records, UnregisterBrokerResponse]:
+    """The broker is gone for good: out of every ISR and ELR, then forgotten. Replica lists still name it."""
+    broker_id = request.broker_id
+    broker = image.brokers.get(broker_id)
+    if broker is None:
+        text = f"Broker ID {broker_id} is not currently registered"
+        return [], UnregisterBrokerResponse(ErrorCode.BROKER_ID_NOT_REGISTERED, text)
+    records = leader_and_isr_changes(image, image.partitions_in_isr(broker_id), removed=broker_id)
+    records += leader_and_isr_changes(image, image.partitions_in_elr(broker_id), removed=broker_id)
+    records.append(UnregisterBrokerRecord(broker_id, broker.broker_epoch))
+    return records, UnregisterBrokerResponse(ErrorCode.NONE)
 
 
 def leader_and_isr_changes(

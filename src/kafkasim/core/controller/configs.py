@@ -3,7 +3,7 @@
 Mirrors:  ConfigurationControlManager, ControllerConfigurationValidator, LogConfig.validate (KIP-339, KIP-966).
 Rule 1:   a topic key set to what it already is writes nothing; a broker's or the cluster's always writes.
 Rule 2:   any record for ``min.insync.replicas`` is followed by one that clears the ELRs it was the measure of.
-Differs:  a broker of Kafka checks its dynamic keys before it forwards; here the controller does it for both.
+Beside:   a broker looks at changes of its own configs before it forwards them (``core.node.config_admin``).
 """
 
 from __future__ import annotations
@@ -70,33 +70,31 @@ def alter_configs(image: ControllerImage, request: AlterConfigsRequest) -> tuple
 def _alter(
     image: ControllerImage, resources: Iterable[tuple[ConfigResource, tuple[Change, ...]]]
 ) -> tuple[Records, AlterConfigsResponse]:
-    records: Records = []
+    """The configs of all resources come first in the batch, then what clears ELRs."""
+    records: list[ConfigRecord] = []
     results = []
     for resource, changes in resources:
         try:
-            _check_resource(image, resource)
-            records += config_records(image, resource, changes)
+            changed = _changed_records(image, resource, changes)
+            _check_exists(image, resource)
+            records += changed
             results.append(ConfigAltered(resource, ErrorCode.NONE))
         except ConfigError as problem:
             results.append(ConfigAltered(resource, problem.error, problem.text))
-    return records, AlterConfigsResponse(tuple(results))
+    return [*records, *_clear_elr_records(image, records)], AlterConfigsResponse(tuple(results))
 
 
 def config_records(image: ControllerImage, resource: ConfigResource, changes: Iterable[Change]) -> Records:
-    """The records of one resource's changes, all or (``ConfigError``) none."""
-    key = _resource_key(resource)
-    existing = image.configs.get(key, {})
-    values = dict(existing)
-    records: Records = []
+    """The records of one new resource's configs, all or (``ConfigError``) none."""
+    records = _changed_records(image, resource, changes)
+    return [*records, *_clear_elr_records(image, records)]
+
+
+def _changed_records(image: ControllerImage, resource: ConfigResource, changes: Iterable[Change]) -> list[ConfigRecord]:
+    values = dict(image.configs.get(_resource_key(resource), {}))
+    records: list[ConfigRecord] = []
     for name, operation, value in changes:
-        text = _changed_value(resource, name, operation, value, values.get(name))
-        if text is not None and len(text) > _MAX_VALUE_LENGTH:
-            raise ConfigError(
-                ErrorCode.INVALID_CONFIG,
-                "The configuration value cannot be added because it exceeds the maximum value size of 32767 bytes.",
-            )
-        if name == MIN_ISR:
-            _check_min_isr_with_elr(image, resource, text)
+        text = changed_value(resource, name, operation, value, values.get(name))
         # What is said of brokers is written even if it changes nothing, as Kafka does (KAFKA-14136).
         if text != values.get(name) or resource.resource_type == BROKER_RESOURCE:
             records.append(ConfigRecord(resource.resource_type, resource.name, name, text))
@@ -104,9 +102,38 @@ def config_records(image: ControllerImage, resource: ConfigResource, changes: It
             values.pop(name, None)
         else:
             values[name] = text
-    _validate(image, resource, values, [record.name for record in records if isinstance(record, ConfigRecord)])
-    if image.elr_enabled and any(isinstance(record, ConfigRecord) and record.name == MIN_ISR for record in records):
-        records.append(ClearElrRecord(resource.name if resource.resource_type == TOPIC_RESOURCE else ""))
+    for record in records:
+        _check_min_isr_with_elr(image, record)
+        if record.value is not None and len(record.value) > _MAX_VALUE_LENGTH:
+            raise ConfigError(
+                ErrorCode.INVALID_CONFIG,
+                "The configuration value cannot be added because it exceeds the maximum value size of 32767 bytes.",
+            )
+    _validate(image, resource, values)
+    return records
+
+
+def _clear_elr_records(image: ControllerImage, records: Iterable[ConfigRecord]) -> Records:
+    """One for each change of a minimum: the ELRs it was the measure of say nothing any more."""
+    if not image.elr_enabled:
+        return []
+    return [
+        ClearElrRecord(record.resource_name if record.resource_type == TOPIC_RESOURCE else "")
+        for record in records
+        if record.name == MIN_ISR
+    ]
+
+
+def elr_safety_records(image: ControllerImage) -> Records:
+    """What must hold before the ELR is switched on: one minimum for the whole cluster, and none of a broker's own."""
+    records: Records = []
+    if MIN_ISR not in image.configs.get((BROKER_RESOURCE, ""), {}):
+        spec = BROKER_CONFIGS[MIN_ISR]
+        value = image.static_config().get(MIN_ISR, spec.default)
+        records.append(ConfigRecord(BROKER_RESOURCE, "", MIN_ISR, value))
+    for (resource_type, name), values in image.configs.items():
+        if resource_type == BROKER_RESOURCE and name and MIN_ISR in values:
+            records.append(ConfigRecord(BROKER_RESOURCE, name, MIN_ISR, None))
     return records
 
 
@@ -114,24 +141,14 @@ def _resource_key(resource: ConfigResource) -> tuple[int, str]:
     return resource.resource_type, resource.name
 
 
-def _check_resource(image: ControllerImage, resource: ConfigResource) -> None:
-    """Does the thing exist that is to be configured?"""
-    if resource.resource_type == TOPIC_RESOURCE:
-        problem = topic_name_problem(resource.name)
-        if problem is not None:
-            raise ConfigError(ErrorCode.INVALID_TOPIC_EXCEPTION, problem)
-        if resource.name not in image.topics:
-            raise ConfigError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, f"The topic '{resource.name}' does not exist.")
-    elif resource.resource_type == BROKER_RESOURCE:
-        if resource.name and not resource.name.isdecimal():
-            raise ConfigError(ErrorCode.INVALID_REQUEST, "Unable to parse broker name as a base 10 number.")
-        if resource.name and int(resource.name) not in image.brokers:
-            raise ConfigError(ErrorCode.BROKER_ID_NOT_REGISTERED, f"Broker {resource.name} is not registered.")
-    elif resource.resource_type == GROUP_RESOURCE:
-        if not resource.name:
-            raise ConfigError(ErrorCode.INVALID_REQUEST, "Default group resources are not allowed.")
-    else:
-        raise ConfigError(ErrorCode.INVALID_REQUEST, f"Unknown resource type {resource.resource_type}")
+def _check_exists(image: ControllerImage, resource: ConfigResource) -> None:
+    """Does the thing exist that is to be configured? Asked last, as in Kafka."""
+    if resource.resource_type == TOPIC_RESOURCE and resource.name not in image.topics:
+        raise ConfigError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, f"The topic '{resource.name}' does not exist.")
+    if resource.resource_type == BROKER_RESOURCE and resource.name:
+        node = int(resource.name)
+        if node not in image.brokers and node not in image.voters:
+            raise ConfigError(ErrorCode.BROKER_ID_NOT_REGISTERED, f"No node with id {node} found.")
 
 
 def _known_keys(resource: ConfigResource) -> dict[str, ServerConfigKey]:
@@ -140,7 +157,7 @@ def _known_keys(resource: ConfigResource) -> dict[str, ServerConfigKey]:
     return BROKER_CONFIGS if resource.resource_type == BROKER_RESOURCE else GROUP_CONFIGS
 
 
-def _changed_value(
+def changed_value(
     resource: ConfigResource, name: str, operation: int, value: str | None, current: str | None
 ) -> str | None:
     """What the key is after the operation, None if it is to be deleted."""
@@ -148,13 +165,15 @@ def _changed_value(
         return None
     if operation == SET_OPERATION:
         return value
+    if value is None:
+        raise ConfigError(ErrorCode.INVALID_REQUEST, f"Null value not supported for : {name}")
     spec = _known_keys(resource).get(name)
     word = "APPEND" if operation == APPEND_OPERATION else "SUBTRACT"
     if spec is None or spec.kind != "list":
         raise ConfigError(ErrorCode.INVALID_CONFIG, f"Can't {word} to key {name} because its type is not LIST.")
     text = current if current is not None else spec.default or ""
     items = [item for item in text.split(",") if item]
-    operands = [item.strip() for item in (value or "").split(",") if item.strip()]
+    operands = [item.strip() for item in value.split(",") if item.strip()]
     if operation == SUBTRACT_OPERATION:
         items = [item for item in items if item not in operands]
     else:
@@ -162,42 +181,55 @@ def _changed_value(
     return ",".join(items)
 
 
-def _check_min_isr_with_elr(image: ControllerImage, resource: ConfigResource, text: str | None) -> None:
+def _check_min_isr_with_elr(image: ControllerImage, record: ConfigRecord) -> None:
     """The ELR is measured by one cluster-wide minimum, so there must be one and no broker may have its own."""
-    if not image.elr_enabled or resource.resource_type != BROKER_RESOURCE:
+    if not image.elr_enabled or record.resource_type != BROKER_RESOURCE or record.name != MIN_ISR:
         return
-    if resource.name:
+    if record.resource_name:
         raise ConfigError(
             ErrorCode.INVALID_CONFIG,
             "Broker-level min.insync.replicas cannot be altered while ELR is enabled.",
         )
-    if text is None:
+    if record.value is None:
         raise ConfigError(
             ErrorCode.INVALID_CONFIG,
             "Cluster-level min.insync.replicas cannot be removed while ELR is enabled.",
         )
 
 
-def _validate(image: ControllerImage, resource: ConfigResource, values: dict[str, str], changed: list[str]) -> None:
-    """Every value must be one that its key can take; the keys of a topic or a group must also go together."""
-    keys = _known_keys(resource)
-    for name in changed if resource.resource_type == BROKER_RESOURCE else values:
-        spec = keys.get(name)
-        if spec is None:
-            if resource.resource_type != BROKER_RESOURCE:
-                kind = "topic" if resource.resource_type == TOPIC_RESOURCE else "group"
-                raise ConfigError(ErrorCode.INVALID_CONFIG, f"Unknown {kind} config name: {name}")
-            continue
-        if spec.read_only:
-            raise ConfigError(ErrorCode.INVALID_REQUEST, f"Cannot update these configs dynamically: [{name}]")
+def _validate(image: ControllerImage, resource: ConfigResource, values: dict[str, str]) -> None:
+    """The name must be one, and what the resource then has must go together. A broker's values were looked at by itself."""
+    if resource.resource_type == TOPIC_RESOURCE:
+        if not resource.name:
+            raise ConfigError(ErrorCode.INVALID_REQUEST, "Default topic resources are not allowed.")
+        problem = topic_name_problem(resource.name)
+        if problem is not None:
+            raise ConfigError(ErrorCode.INVALID_TOPIC_EXCEPTION, problem)
+        _validate_topic(values)
+    elif resource.resource_type == BROKER_RESOURCE:
+        if resource.name and not resource.name.lstrip("-").isdecimal():
+            raise ConfigError(ErrorCode.INVALID_REQUEST, "Unable to parse broker name as a base 10 number.")
+        if resource.name.startswith("-"):
+            raise ConfigError(ErrorCode.INVALID_REQUEST, "Invalid negative broker ID.")
+    elif resource.resource_type == GROUP_RESOURCE:
+        if not resource.name:
+            raise ConfigError(ErrorCode.INVALID_REQUEST, "Default group resources are not allowed.")
+        _check_values("group", GROUP_CONFIGS, values)
+        _validate_group(image, values)
+    else:
+        raise ConfigError(ErrorCode.INVALID_REQUEST, f"Unknown resource type {resource.resource_type}")
+
+
+def _check_values(kind: str, keys: dict[str, ServerConfigKey], values: dict[str, str]) -> None:
+    """Every name must be known before any value is looked at."""
+    for name in values:
+        if name not in keys:
+            raise ConfigError(ErrorCode.INVALID_CONFIG, f"Unknown {kind} config name: {name}")
+    for name, value in values.items():
         try:
-            spec.parse(values.get(name))
+            keys[name].parse(value)
         except ValueError as problem:
             raise ConfigError(ErrorCode.INVALID_CONFIG, str(problem)) from None
-    if resource.resource_type == TOPIC_RESOURCE:
-        _validate_topic(values)
-    elif resource.resource_type == GROUP_RESOURCE:
-        _validate_group(image, values)
 
 
 def _validate_group(image: ControllerImage, values: dict[str, str]) -> None:
@@ -214,6 +246,8 @@ def _validate_group(image: ControllerImage, values: dict[str, str]) -> None:
 
 
 def _validate_topic(values: dict[str, str]) -> None:
+    _check_values("topic", TOPIC_CONFIGS, values)
+
     def number(name: str) -> int:
         parsed = TOPIC_CONFIGS[name].parse(values.get(name, TOPIC_CONFIGS[name].default))
         assert isinstance(parsed, int), name

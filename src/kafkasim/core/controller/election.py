@@ -72,14 +72,14 @@ class PartitionChangeBuilder:
         recovery_state = self.target_recovery_state
         if leader == partition.leader:
             leader = NO_LEADER_CHANGE
-        elif leader in self._target_elr:
-            self.target_isr = (leader,)
-            self._target_elr = tuple(node for node in self._target_elr if node != leader)
         elif unclean:
             # Whatever the others hold beyond this one's log is given up, so nobody else is in sync.
             isr = (leader,)
             recovery_state = RECOVERING
             self._target_elr = ()
+        elif leader in self._target_elr:
+            self.target_isr = (leader,)
+            self._target_elr = tuple(node for node in self._target_elr if node != leader)
         if leader == NO_LEADER_CHANGE and not set(partition.replicas) <= set(self.target_replicas):
             leader = partition.leader  # A dropped replica must hear of a newer epoch than the one it knows.
         if not self._elr_enabled:

@@ -13,7 +13,7 @@ from typing import Any
 import attrs
 
 from kafkasim.core.model.admin_messages import BROKER_RESOURCE, TOPIC_RESOURCE
-from kafkasim.core.model.ids import NO_LEADER, NodeId, TopicPartition
+from kafkasim.core.model.ids import NO_LEADER, NO_NODE, NodeId, TopicPartition
 from kafkasim.core.model.metadata import (
     NO_LEADER_CHANGE,
     RECOVERED,
@@ -111,12 +111,13 @@ class MetadataImage:
         "features",
         "next_offset",
         "next_producer_id",
+        "node_id",
         "topics",
         "topics_by_id",
     )
 
-    def __init__(self, static_config: dict[str, str] | None = None) -> None:
-        """``static_config``: the server properties of the node that holds this image."""
+    def __init__(self, static_config: dict[str, str] | None = None, node_id: NodeId = NO_NODE) -> None:
+        """``static_config``: the server properties of the node that holds this image; ``node_id``: that node."""
         self.topics: dict[str, TopicImage] = {}
         self.topics_by_id: dict[str, TopicImage] = {}
         self.brokers: dict[NodeId, BrokerState] = {}
@@ -125,6 +126,7 @@ class MetadataImage:
         self.next_offset = 0
         self.epoch = 0
         self.next_producer_id = 0
+        self.node_id = node_id
         self._static = dict(static_config or {})
         self._config_cache: dict[tuple[str, str], ConfigScalar] = {}
 
@@ -141,7 +143,7 @@ class MetadataImage:
         return broker is not None and broker.active
 
     def topic_config(self, topic: str, key: str) -> ConfigScalar:
-        """The value in force for a topic: its own, else the broker-level synonym (dynamic default, static), else the default."""
+        """The value in force for a topic on this node: the topic's own, else what the broker key it falls back to has."""
         cached = self._config_cache.get((topic, key), self)
         if cached is not self:
             return cached  # type: ignore[return-value]
@@ -161,11 +163,9 @@ class MetadataImage:
     def topic_bool(self, topic: str, key: str) -> bool:
         return self.topic_config(topic, key) is True
 
-    def broker_config(self, key: str, node: NodeId | None = None) -> ConfigScalar:
-        """The value in force for a broker: its own dynamic one, the cluster-wide dynamic one, the static one, the default."""
-        text = None if node is None else self.configs.get((BROKER_RESOURCE, str(node)), {}).get(key)
-        if text is None:
-            text = self._broker_text(key)
+    def broker_config(self, key: str) -> ConfigScalar:
+        """The value in force on this node: its own dynamic one, the cluster-wide dynamic one, the static one, the default."""
+        text = self._broker_text(key)
         spec = BROKER_CONFIGS[key]
         return spec.parse(spec.default if text is None else text)
 
@@ -182,7 +182,9 @@ class MetadataImage:
         return min(self.topic_int(partition.tp.topic, "min.insync.replicas"), len(partition.replicas))
 
     def _broker_text(self, key: str) -> str | None:
-        text = self.configs.get((BROKER_RESOURCE, ""), {}).get(key)
+        text = self.configs.get((BROKER_RESOURCE, str(self.node_id)), {}).get(key)
+        if text is None:
+            text = self.configs.get((BROKER_RESOURCE, ""), {}).get(key)
         if text is None:
             text = self._static.get(key)
         if text is None:

@@ -49,10 +49,8 @@ _TEXTS = {
 Records = list[MetadataRecord]
 
 
-def _builder(image: ControllerImage, partition: PartitionState, election: int = ONLINE) -> PartitionChangeBuilder:
+def _builder(image: ControllerImage, partition: PartitionState, election: int) -> PartitionChangeBuilder:
     topic = image.topics[partition.tp.topic]
-    if election == ONLINE and image.topic_unclean(topic.name):
-        election = UNCLEAN
     return PartitionChangeBuilder(
         partition,
         image.broker_active,
@@ -62,13 +60,18 @@ def _builder(image: ControllerImage, partition: PartitionState, election: int = 
     )
 
 
+def _election_of(image: ControllerImage, partition: PartitionState) -> int:
+    """What the topic's ``unclean.leader.election.enable`` allows."""
+    return UNCLEAN if image.topic_unclean(partition.tp.topic) else ONLINE
+
+
 # --- AlterPartition -------------------------------------------------------------------------------------------------
 
 
 def alter_partition(image: ControllerImage, request: AlterPartitionRequest) -> tuple[Records, AlterPartitionResponse]:
     error = check_broker_epoch(image, request.broker_id, request.broker_epoch)
     if error is not ErrorCode.NONE:
-        return [], AlterPartitionResponse(ErrorCode.STALE_BROKER_EPOCH)
+        return [], AlterPartitionResponse(error)
     records: Records = []
     results = []
     for change in request.partitions:
@@ -92,7 +95,7 @@ def _alter_one(
     error = _check_isr_change(image, sender, partition, change)
     if error is not ErrorCode.NONE:
         return PartitionIsrResult(tp, error), None
-    builder = _builder(image, partition)
+    builder = _builder(image, partition, _election_of(image, partition))
     isr = tuple(sorted(node for node, _ in change.new_isr))
     if set(isr) != set(partition.isr):
         builder.target_isr = isr
@@ -253,8 +256,10 @@ def _reassign(
         raise TopicError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, f"Unable to find partition {tp.topic}:{tp.partition}.")
     if reassignment.replicas is None:
         return _cancel(image, partition)
+    check_manual_assignment(image, reassignment.replicas, None)
     if not allow_factor_change:
-        current = len(partition.replicas) - len(partition.adding_replicas)
+        # A change that runs already counts as if it were complete.
+        current = len({*partition.replicas} - {*partition.removing_replicas})
         if current != len(reassignment.replicas):
             raise TopicError(
                 ErrorCode.INVALID_REPLICATION_FACTOR,
@@ -266,11 +271,13 @@ def _reassign(
 def _change(
     image: ControllerImage, partition: PartitionState, target: tuple[NodeId, ...]
 ) -> PartitionChangeRecord | None:
-    """From now on the target and what it replaces are replicas both; the change completes itself when it can."""
-    check_manual_assignment(image, target, None)
+    """From now on the target and what it replaces are replicas both; the change completes itself when it can.
+
+    It elects cleanly or not at all, whatever the topic allows elsewhere.
+    """
     removing = tuple(sorted(node for node in partition.replicas if node not in target))
     adding = tuple(sorted(node for node in target if node not in partition.replicas))
-    builder = _builder(image, partition)
+    builder = _builder(image, partition, ONLINE)
     builder.target_replicas = target + removing
     if removing:
         builder.target_removing = removing
@@ -282,7 +289,7 @@ def _change(
 def _cancel(image: ControllerImage, partition: PartitionState) -> PartitionChangeRecord | None:
     """Back to the replicas as they were before."""
     if not partition.adding_replicas and not partition.removing_replicas:
-        raise TopicError(ErrorCode.NO_REASSIGNMENT_IN_PROGRESS, "No partition reassignment is in progress.")
+        raise TopicError(ErrorCode.NO_REASSIGNMENT_IN_PROGRESS)
     replicas = tuple(node for node in partition.replicas if node not in partition.adding_replicas)
     isr = tuple(node for node in partition.isr if node not in partition.adding_replicas)
     unclean = not isr
@@ -292,7 +299,7 @@ def _cancel(image: ControllerImage, partition: PartitionState) -> PartitionChang
             f"Unable to revert partition assignment for {partition.tp.topic}:{partition.tp.partition} "
             "because it would require an unclean leader election.",
         )
-    builder = _builder(image, partition)
+    builder = _builder(image, partition, _election_of(image, partition))
     builder.target_isr = isr or (replicas[0],)
     builder.target_replicas = replicas
     builder.target_removing = ()

@@ -2,7 +2,8 @@
 
 Mirrors:  StripedReplicaPlacer, its RackList and BrokerList.
 Inputs:   the registered brokers and ``draw`` for the offsets to start from; a new placer for every topic.
-Rule 1:   the leader is never a fenced broker; fenced ones follow only where a rack has no other left.
+Rule 1:   the leader is never a fenced broker; fenced ones follow only where a rack has no other left; one that is about
+          to shut down gets nothing.
 Differs:  Kafka's random calls come in the order of a hash map; here the racks come by name.
 """
 
@@ -64,6 +65,8 @@ class StripedReplicaPlacer:
         self._draw = draw
         by_rack: dict[str, tuple[list[NodeId], list[NodeId]]] = {}
         for broker in sorted(brokers, key=lambda broker: broker.broker_id):
+            if broker.in_controlled_shutdown and not broker.fenced:
+                continue
             # Brokers without a rack share one of their own, which sorts before every name.
             lists = by_rack.setdefault("" if broker.rack is None else "r" + broker.rack, ([], []))
             lists[0 if broker.fenced else 1].append(broker.broker_id)

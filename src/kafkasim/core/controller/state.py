@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from kafkasim.core.controller.image import ImageDelta, MetadataImage, PartitionState, TopicImage
-from kafkasim.core.model.ids import NO_LEADER, NodeId, TopicPartition
+from kafkasim.core.model.ids import NO_LEADER, NO_NODE, NodeId, TopicPartition
 from kafkasim.core.model.metadata import (
     ClearElrRecord,
     MetadataBatch,
@@ -30,10 +30,22 @@ ELR_FEATURE = "eligible.leader.replicas.version"
 class ControllerImage(MetadataImage):
     """Dicts without values serve as ordered sets throughout."""
 
-    __slots__ = ("collisions", "imbalanced", "in_elr", "in_isr", "leaderless", "led_counts", "register_offsets")
+    __slots__ = (
+        "collisions",
+        "imbalanced",
+        "in_elr",
+        "in_isr",
+        "leaderless",
+        "led_counts",
+        "register_offsets",
+        "voters",
+    )
 
-    def __init__(self, static_config: dict[str, str] | None = None) -> None:
-        super().__init__(static_config)
+    def __init__(
+        self, static_config: dict[str, str] | None = None, node_id: NodeId = NO_NODE, voters: tuple[NodeId, ...] = ()
+    ) -> None:
+        super().__init__(static_config, node_id)
+        self.voters = voters
         self.in_isr: dict[NodeId, dict[TopicPartition, None]] = {}
         self.in_elr: dict[NodeId, dict[TopicPartition, None]] = {}
         self.led_counts: dict[NodeId, int] = {}

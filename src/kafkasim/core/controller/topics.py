@@ -30,7 +30,7 @@ from kafkasim.core.model.admin_messages import (
     TopicCreated,
 )
 from kafkasim.core.model.errors import ErrorCode
-from kafkasim.core.model.ids import Draw, NodeId
+from kafkasim.core.model.ids import CLUSTER_METADATA_TOPIC, Draw, NodeId
 from kafkasim.core.model.metadata import MetadataRecord, PartitionRecord, RemoveTopicRecord, TopicRecord
 from kafkasim.core.model.names import topic_name_problem
 
@@ -68,6 +68,9 @@ def create_topics(
         try:
             if names.count(spec.name) > 1:
                 raise TopicError(ErrorCode.INVALID_REQUEST, "Duplicate topic name.")
+            if spec.name == CLUSTER_METADATA_TOPIC:
+                text = f"Creation of internal topic {spec.name} is prohibited."
+                raise TopicError(ErrorCode.INVALID_REQUEST, text)
             _check_name(image, spec.name)
             created, result = _create_topic(image, spec, image.next_offset + len(records), draw)
             records += created
@@ -97,9 +100,9 @@ def _check_name(image: ControllerImage, name: str) -> None:
 
 
 def _create_topic(image: ControllerImage, spec: NewTopicSpec, offset: int, draw: Draw) -> tuple[Records, TopicCreated]:
-    for name, value in spec.configs:
-        if value is None:
-            raise TopicError(ErrorCode.INVALID_CONFIG, f"Null value not supported for topic configs: {name}")
+    missing = ",".join(name for name, value in spec.configs if value is None)
+    if missing:
+        raise TopicError(ErrorCode.INVALID_CONFIG, f"Null value not supported for topic configs: {missing}")
     changes = [(name, SET_OPERATION, value) for name, value in spec.configs]
     configs = config_records(image, ConfigResource(TOPIC_RESOURCE, spec.name), changes)
     if spec.assignments:
@@ -196,19 +199,17 @@ def _placed_assignments(
     factor = spec.replication_factor
     if factor == -1:
         factor = image.broker_int("default.replication.factor")
-    return _place(image, count, factor, draw)
+    try:
+        return _place(image, count, factor, draw)
+    except PlacementError as problem:
+        text = f"Unable to replicate the partition {factor} time(s): {problem}"
+        raise TopicError(ErrorCode.INVALID_REPLICATION_FACTOR, text) from None
 
 
 def _place(
     image: ControllerImage, count: int, factor: int, draw: Draw
 ) -> list[tuple[tuple[NodeId, ...], tuple[NodeId, ...]]]:
-    try:
-        placed = StripedReplicaPlacer(image.brokers.values(), draw).place(count, factor)
-    except PlacementError as problem:
-        raise TopicError(
-            ErrorCode.INVALID_REPLICATION_FACTOR,
-            f"Unable to replicate the partition {factor} time(s): {problem}",
-        ) from None
+    placed = StripedReplicaPlacer(image.brokers.values(), draw).place(count, factor)
     active = {node for node, broker in image.brokers.items() if broker.active}
     assignments = []
     for replicas in placed:
@@ -292,7 +293,10 @@ def _added_partitions(image: ControllerImage, spec: NewPartitionsSpec, draw: Dra
     added = _check_count(topic, spec)
     factor = len(topic.partitions[0].replicas)
     if spec.assignments is None:
-        assignments = _place(image, added, factor, draw)
+        try:
+            assignments = _place(image, added, factor, draw)
+        except PlacementError as problem:
+            raise TopicError(ErrorCode.INVALID_REPLICATION_FACTOR, str(problem)) from None
     else:
         first = len(topic.partitions)
         assignments = []

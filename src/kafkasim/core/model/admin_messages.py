@@ -1,7 +1,8 @@
 """Requests and responses of administration: topics, partitions, configs, elections, the cluster.
 
 Mirrors:  CreateTopics, DeleteTopics, CreatePartitions, DescribeConfigs, IncrementalAlterConfigs, AlterConfigs, ElectLeaders,
-          AlterPartitionReassignments, DescribeCluster, DescribeTopicPartitions of org.apache.kafka.common.message.
+          AlterPartitionReassignments, UnregisterBroker, UpdateFeatures, DescribeCluster, DescribeTopicPartitions
+          of org.apache.kafka.common.message.
 Rule 1:   a broker forwards what changes metadata to the active controller; the controller answers the same message.
 """
 
@@ -243,6 +244,48 @@ class AlterPartitionReassignmentsRequest:
 class AlterPartitionReassignmentsResponse:
     error: ErrorCode
     partitions: tuple[PartitionResult, ...] = ()
+
+
+@message
+class UnregisterBrokerRequest:
+    API_KEY: ClassVar[int] = 64
+
+    broker_id: NodeId
+
+
+@message
+class UnregisterBrokerResponse:
+    error: ErrorCode
+    error_message: str | None = None
+
+
+#: Kinds of a feature's update (FeatureUpdate.UpgradeType).
+UPGRADE = 1
+SAFE_DOWNGRADE = 2
+UNSAFE_DOWNGRADE = 3
+
+
+@message
+class FeatureUpdate:
+    name: str
+    level: int
+    upgrade_type: int = UPGRADE
+
+
+@message
+class UpdateFeaturesRequest:
+    """All of the updates, or none."""
+
+    API_KEY: ClassVar[int] = 57
+
+    updates: tuple[FeatureUpdate, ...]
+    validate_only: bool = False
+
+
+@message
+class UpdateFeaturesResponse:
+    error: ErrorCode
+    error_message: str | None = None
 
 
 @message

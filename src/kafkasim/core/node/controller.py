@@ -18,11 +18,11 @@ from typing import Any, TypeAlias
 
 import attrs
 
-from kafkasim.core.controller import brokers, configs, partitions, topics
+from kafkasim.core.controller import brokers, configs, features, partitions, topics
+from kafkasim.core.controller.features import FEATURES
 from kafkasim.core.controller.image import ImageDelta
-from kafkasim.core.controller.state import ELR_FEATURE, ControllerImage
+from kafkasim.core.controller.state import ControllerImage
 from kafkasim.core.model.admin_messages import (
-    BROKER_RESOURCE,
     AlterConfigsRequest,
     AlterPartitionReassignmentsRequest,
     CreatePartitionsRequest,
@@ -30,6 +30,8 @@ from kafkasim.core.model.admin_messages import (
     DeleteTopicsRequest,
     ElectLeadersRequest,
     IncrementalAlterConfigsRequest,
+    UnregisterBrokerRequest,
+    UpdateFeaturesRequest,
 )
 from kafkasim.core.model.cluster_messages import (
     AllocateProducerIdsRequest,
@@ -53,26 +55,15 @@ from kafkasim.core.model.errors import ErrorCode
 from kafkasim.core.model.ids import NO_EPOCH, Draw, NodeId
 from kafkasim.core.model.metadata import (
     BrokerRegistrationChangeRecord,
-    ConfigRecord,
-    FeatureLevelRecord,
     MetadataBatch,
     MetadataRecord,
     RegisterBrokerRecord,
+    UnregisterBrokerRecord,
 )
 from kafkasim.core.model.protections import ALL_PROTECTIONS, Protections
 from kafkasim.core.node.context import Call
 from kafkasim.core.node.metadata_api import refusal
 from kafkasim.core.quorum.raft import RaftReplica
-
-#: What a freshly formatted 4.3 cluster has (metadata.version 30 is 4.3-IV0).
-FEATURES = (
-    ("metadata.version", 30),
-    (ELR_FEATURE, 1),
-    ("group.version", 1),
-    ("share.version", 1),
-    ("streams.version", 1),
-    ("transaction.version", 2),
-)
 
 Records: TypeAlias = "Sequence[MetadataRecord]"
 Result: TypeAlias = "tuple[Records, Any]"
@@ -115,6 +106,8 @@ class ControllerNode:
         AlterConfigsRequest.API_KEY,
         ElectLeadersRequest.API_KEY,
         AlterPartitionReassignmentsRequest.API_KEY,
+        UnregisterBrokerRequest.API_KEY,
+        UpdateFeaturesRequest.API_KEY,
     )
 
     #: Classes of the requests that ``on_request`` answers (a Fetch of the data plane shares its key with the quorum's).
@@ -135,17 +128,17 @@ class ControllerNode:
         draw: Draw,
         static_config: dict[str, str] | None = None,
         *,
-        features: tuple[tuple[str, int], ...] = FEATURES,
+        feature_levels: tuple[tuple[str, int], ...] = FEATURES,
         protections: Protections = ALL_PROTECTIONS,
     ) -> None:
-        """``raft``: this node's voter, which nobody else drives; ``features``: the levels that a new log starts with."""
+        """``raft``: this node's voter, which nobody else drives; ``feature_levels``: the levels that a new log starts with."""
         self.node_id = node_id
         self.raft = raft
-        self.image = ControllerImage(static_config)
+        self.image = ControllerImage(static_config, node_id, raft.voters)
         self.sessions = brokers.Sessions(self.image.broker_int("broker.session.timeout.ms") * 1000)
         self._outbox = outbox
         self._draw = draw
-        self._features = features
+        self._feature_levels = feature_levels
         self.protections = protections
         self._active_epoch = NO_EPOCH
         self._activated_us = 0
@@ -169,6 +162,8 @@ class ControllerNode:
             AlterPartitionReassignmentsRequest: lambda request, _: partitions.alter_partition_reassignments(
                 self.image, request
             ),
+            UnregisterBrokerRequest: lambda request, _: brokers.unregister_broker(self.image, request),
+            UpdateFeaturesRequest: lambda request, _: features.update_features(self.image, request),
         }
 
     # --- what others see -------------------------------------------------------------------------------------------
@@ -263,16 +258,8 @@ class ControllerNode:
         self._outbox.append(Note("controller-active", self.node_id, (("epoch", self.raft.epoch),)))
         self.sessions.activate(self.image, now_us)
         if not self.image.features:
-            self._append(self._bootstrap_records(), now_us, "completeActivation")
+            self._append(features.bootstrap_records(self.image, self._feature_levels), now_us, "completeActivation")
         self._plan_tasks(now_us)
-
-    def _bootstrap_records(self) -> Records:
-        """The first records of an empty log; with ELR on, the minimum ISR becomes metadata."""
-        records: list[MetadataRecord] = [FeatureLevelRecord(name, level) for name, level in self._features]
-        if dict(self._features).get(ELR_FEATURE, 0) >= 1:
-            value = str(self.image.broker_int(configs.MIN_ISR))
-            records.append(ConfigRecord(BROKER_RESOURCE, "", configs.MIN_ISR, value))
-        return records
 
     def _renounce(self, now_us: int) -> None:
         """Another controller may be active already: nothing uncommitted counts any more."""
@@ -287,7 +274,7 @@ class ControllerNode:
             else:
                 self._refuse(left.call)
         if self.image.next_offset > self.raft.high_watermark:
-            self.image = ControllerImage(self.image.static_config())
+            self.image = ControllerImage(self.image.static_config(), self.node_id, self.raft.voters)
             for batch in self.raft.read_committed(0):
                 self.image.replay_batch(batch, ImageDelta())
 
@@ -311,6 +298,8 @@ class ControllerNode:
             if isinstance(record, RegisterBrokerRecord):
                 self.sessions.note_registration(record.broker_id)
                 self._note_broker("broker-registered", record.broker_id, record.broker_epoch)
+            elif isinstance(record, UnregisterBrokerRecord):
+                self.sessions.note_registration(record.broker_id)
             elif isinstance(record, BrokerRegistrationChangeRecord) and record.fenced:
                 kind = "broker-fenced" if record.fenced > 0 else "broker-unfenced"
                 self._note_broker(kind, record.broker_id, record.broker_epoch)

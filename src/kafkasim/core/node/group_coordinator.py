@@ -222,7 +222,7 @@ class GroupCoordinator:
             shard.settings.consumer.assignment_interval_ms = self._assignment_interval_ms()
 
     def _assignment_interval_ms(self) -> int:
-        value = self._ctx.image.broker_config("group.consumer.assignment.interval.ms", self._ctx.node_id)
+        value = self._ctx.image.broker_config("group.consumer.assignment.interval.ms")
         assert isinstance(value, int), value
         return value
 

@@ -48,6 +48,10 @@ from kafkasim.core.model.admin_messages import (
     NamedResult,
     NewTopicSpec,
     TopicCreated,
+    UnregisterBrokerRequest,
+    UnregisterBrokerResponse,
+    UpdateFeaturesRequest,
+    UpdateFeaturesResponse,
 )
 from kafkasim.core.model.cluster_messages import (
     AllocateProducerIdsRequest,
@@ -69,6 +73,7 @@ from kafkasim.core.model.messages import (
 )
 from kafkasim.core.model.names import topic_name_problem
 from kafkasim.core.model.server_config import BROKER_CONFIGS, GROUP_CONFIGS, TOPIC_CONFIGS, ServerConfigKey
+from kafkasim.core.node import config_admin
 from kafkasim.core.node.context import BrokerContext, Call
 
 #: Requests whose answer is the controller's.
@@ -80,6 +85,8 @@ FORWARDED = (
     AlterConfigsRequest,
     ElectLeadersRequest,
     AlterPartitionReassignmentsRequest,
+    UnregisterBrokerRequest,
+    UpdateFeaturesRequest,
 )
 
 
@@ -110,6 +117,8 @@ class MetadataApi:
             DescribeConfigsRequest: self._on_describe_configs,
             InitProducerIdRequest: self._on_init_producer_id,
             **dict.fromkeys(FORWARDED, self._forward),
+            IncrementalAlterConfigsRequest: self._forward_alterations,
+            AlterConfigsRequest: self._forward_alterations,
         }
 
     def on_request(self, call: Call, now_us: int) -> None:
@@ -327,6 +336,24 @@ class MetadataApi:
 
     # --- forwarding ------------------------------------------------------------------------------------------------
 
+    def _forward_alterations(self, call: Call, now_us: int) -> None:
+        """What is malformed or not this broker's to change is answered here; the controller decides on the rest."""
+        results = config_admin.preprocess(self._ctx.image, self._ctx.node_id, call.request)
+        rest = config_admin.remaining(call.request, results)
+        if not rest.resources:
+            self._ctx.reply(call, config_admin.reassembled(results, AlterConfigsResponse(())))
+            return
+
+        def answered(response: EnvelopeResponse | None, error: ErrorCode, now_us: int) -> None:
+            if response is None or response.error is not ErrorCode.NONE:
+                code = ErrorCode.REQUEST_TIMED_OUT if response is None else response.error
+                answer = refusal(rest, code)
+            else:
+                answer = response.response
+            self._ctx.reply(call, config_admin.reassembled(results, answer))
+
+        self._ctx.send_to_controller(Envelope(rest), answered, now_us)
+
     def _forward(self, call: Call, now_us: int) -> None:
         def answered(response: EnvelopeResponse | None, error: ErrorCode, now_us: int) -> None:
             if response is None or response.error is not ErrorCode.NONE:
@@ -350,6 +377,10 @@ def refusal(request: Any, error: ErrorCode) -> Any:
         return AlterConfigsResponse(tuple(ConfigAltered(item.resource, error) for item in request.resources))
     if isinstance(request, ElectLeadersRequest):
         return ElectLeadersResponse(error)
+    if isinstance(request, UnregisterBrokerRequest):
+        return UnregisterBrokerResponse(error)
+    if isinstance(request, UpdateFeaturesRequest):
+        return UpdateFeaturesResponse(error)
     assert isinstance(request, AlterPartitionReassignmentsRequest), request
     return AlterPartitionReassignmentsResponse(error)
 

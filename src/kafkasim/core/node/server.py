@@ -98,7 +98,7 @@ class ServerNode:
                 identity.node_id,
                 self.outbox,
                 self._requests,
-                MetadataImage(identity.static_config),
+                MetadataImage(identity.static_config, identity.node_id),
                 storage.broker,
                 draw,
                 rack=identity.rack,
