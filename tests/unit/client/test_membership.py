@@ -12,6 +12,7 @@ from kafkasim.core.model.effects import COORDINATOR_CHANNEL, MAIN_CHANNEL
 from kafkasim.core.model.errors import ErrorCode
 from kafkasim.core.model.group_messages import (
     FindCoordinatorRequest,
+    HeartbeatRequest,
     JoinGroupRequest,
     OffsetFetchRequest,
     SyncGroupRequest,
@@ -129,6 +130,19 @@ def test_sync_that_meets_another_rebalance() -> None:
     run_apps(cluster, [app], 3)
     assert app.values == [b"a"]
     assert sum(isinstance(request, SyncGroupRequest) for _, request in cluster.requests) == 1
+
+
+def test_heartbeats_go_on_while_the_application_works() -> None:
+    """Without a poll the member stays one until max.poll.interval.ms is over."""
+    cluster = Cluster(t=1)
+    app = App(cluster, cluster.consumer(max_poll_interval_ms=20_000, session_timeout_ms=6_000))
+    app.engine.subscribe(["t"], 0)
+    run_apps(cluster, [app], 2)
+    before = sum(isinstance(request, HeartbeatRequest) for _, request in cluster.requests)
+    cluster.run(15)
+    assert sum(isinstance(request, HeartbeatRequest) for _, request in cluster.requests) - before == 5
+    app.poll()
+    assert app.rebalances == [("assign", 1)]
 
 
 def test_poll_in_progress_stops_the_poll_clock() -> None:

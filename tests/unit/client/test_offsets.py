@@ -78,6 +78,39 @@ def test_stale_member_loses_its_partitions() -> None:
     assert not app.engine.assignment_lost()
 
 
+def test_an_old_generation_loses_its_partitions() -> None:
+    """ILLEGAL_GENERATION on a commit: lost, and joined anew with the same member id."""
+    cluster = Cluster(t=1)
+    app = App(cluster, cluster.consumer())
+    app.engine.subscribe(["t"], 0)
+    run_apps(cluster, [app], 2)
+    member_id = app.engine.member_id
+    cluster.failing[OffsetCommitRequest] = [ErrorCode.ILLEGAL_GENERATION]
+    operation = app.engine.commit([(T0, OffsetAndMetadata(1))], cluster.now_us)
+    run_apps(cluster, [app], 2)
+    assert operation.error == ErrorCode.ILLEGAL_GENERATION
+    assert app.rebalances == [("assign", 1), ("lost", 1), ("assign", 1)]
+    assert app.engine.member_id == member_id
+
+
+def test_an_old_generation_during_a_rebalance_is_only_an_error() -> None:
+    """ILLEGAL_GENERATION while the application owes an answer: the commit fails, the rebalance goes on."""
+    cluster = Cluster(t=2)
+    first = App(cluster, cluster.consumer(heartbeat_interval_ms=500))
+    first.engine.subscribe(["t"], 0)
+    run_apps(cluster, [first], 2)
+    second = App(cluster, cluster.consumer(heartbeat_interval_ms=500))
+    second.engine.subscribe(["t"], cluster.now_us)
+    cluster.run(1.5)
+    assert first.engine._membership.waits_for_answer
+    cluster.failing[OffsetCommitRequest] = [ErrorCode.ILLEGAL_GENERATION]
+    operation = first.engine.commit([(T0, OffsetAndMetadata(1))], cluster.now_us)
+    cluster.run(0.1)
+    assert operation.error == ErrorCode.ILLEGAL_GENERATION
+    run_apps(cluster, [first, second], 3)
+    assert [kind for kind, _ in first.rebalances] == ["assign", "revoke", "assign"]
+
+
 def test_automatic_commits_are_reported_where_wanted() -> None:
     """With an on_commit callback every automatic commit gives a report, and nothing new gives none."""
     cluster = Cluster(t=1)
