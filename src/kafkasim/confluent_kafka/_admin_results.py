@@ -15,6 +15,7 @@ from kafkasim.confluent_kafka._constants import OFFSET_INVALID
 from kafkasim.confluent_kafka.errors import KafkaError, error_or_none, error_text
 from kafkasim.confluent_kafka.layer import layer_module
 from kafkasim.confluent_kafka.values import TopicPartition, Uuid
+from kafkasim.core.model.consumer_group_messages import ConsumerGroupDescribedGroup
 from kafkasim.core.model.errors import ErrorCode
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from kafkasim.core.client.operation import Operation
     from kafkasim.core.model.admin_messages import ConfigAltered, ConfigValue, DescribedConfig
+    from kafkasim.core.model.consumer_group_messages import ConsumerGroupDescribedMember, TopicPartitions
     from kafkasim.core.model.group_messages import (
         DescribedGroup,
         DescribedMember,
@@ -155,11 +157,21 @@ def listed_groups(groups: Iterable[ListedGroup], errors: list[KafkaError]) -> An
     return admin.ListConsumerGroupsResult(valid=valid, errors=errors)
 
 
-def described_group(group: DescribedGroup, coordinator: Any) -> Any:
+def described_group(group: DescribedGroup | ConsumerGroupDescribedGroup, coordinator: Any) -> Any:
     """A ConsumerGroupDescription, or the group's KafkaError."""
     if group.error:
         return failure(group.error)
     admin = layer_module("admin")
+    if isinstance(group, ConsumerGroupDescribedGroup):
+        return admin.ConsumerGroupDescription(
+            group_id=group.group_id,
+            is_simple_consumer_group=False,
+            members=[_described_consumer_member(admin, member) for member in group.members],
+            partition_assignor=group.assignor_name,
+            state=group_state(group.group_state),
+            coordinator=coordinator,
+            type=_constants.CONSUMER_GROUP_TYPE_CONSUMER,
+        )
     return admin.ConsumerGroupDescription(
         group_id=group.group_id,
         is_simple_consumer_group=group.protocol_type == "",
@@ -181,6 +193,21 @@ def _described_member(admin: Any, member: DescribedMember) -> Any:
         assignment=admin.MemberAssignment(topic_partitions=assigned),
         group_instance_id=member.group_instance_id,
     )
+
+
+def _described_consumer_member(admin: Any, member: ConsumerGroupDescribedMember) -> Any:
+    return admin.MemberDescription(
+        member_id=member.member_id,
+        client_id=member.client_id,
+        host=member.client_host,
+        assignment=admin.MemberAssignment(topic_partitions=_by_name(member.assignment)),
+        target_assignment=admin.MemberAssignment(topic_partitions=_by_name(member.target_assignment)),
+        group_instance_id=member.instance_id,
+    )
+
+
+def _by_name(topics: Iterable[TopicPartitions]) -> list[TopicPartition]:
+    return [partition_key((topic.topic_name, partition)) for topic in topics for partition in topic.partitions]
 
 
 def group_offsets(group_id: str, partitions: list[TopicPartition]) -> Any:

@@ -350,9 +350,8 @@ class _AdminClientImpl(ClientHandle):
         names = [str(group_id) for group_id in group_ids]
         if completion.has_duplicates(future, names, "Duplicate groups not allowed"):
             return
-        operations = [
-            self._ask(groups.DescribeGroupsRequest((name,)), ("coordinator", name), request_timeout) for name in names
-        ]
+        shell, limit_us = self._require_open(ADMIN_CLOSED), self._request_timeout_us(request_timeout)
+        operations = [shell.call(self._engine.describe_group, name, limit_us) for name in names]
         self._resolve_all(
             future,
             operations,
@@ -363,7 +362,7 @@ class _AdminClientImpl(ClientHandle):
         if operation.error:
             return results.failure(operation.error, operation.error_text)
         coordinator = self._engine.metadata.brokers.get(self._engine.coordinator_of(group_id))
-        return results.described_group(operation.result.groups[0], results.node(coordinator))
+        return results.described_group(operation.result, results.node(coordinator))
 
     @c_arguments("OO|d")
     def delete_consumer_groups(self, group_ids: list[str], future: Any, request_timeout: float = -1.0) -> None:

@@ -17,17 +17,17 @@ from kafkasim.core.model.admin_messages import CreateTopicsRequest, CreateTopics
 from kafkasim.core.model.client_config import ClientConfig
 from kafkasim.core.model.effects import Note
 from kafkasim.core.model.errors import ErrorCode
-from kafkasim.core.model.group_messages import DescribeGroupsRequest, DescribeGroupsResponse
 from kafkasim.core.model.ids import CONSUMER_OFFSETS_TOPIC, NO_LEADER, NO_NODE, NodeId, TopicPartition
 from kafkasim.core.model.meters import BrokerTopicMeters
 from kafkasim.core.model.protections import Protections
 from kafkasim.core.model.records import RecordBatch
 from kafkasim.core.model.server_config import BROKER_CONFIGS
-from kafkasim.core.model.views import GroupDescription, MemberDescription, PartitionDescription
+from kafkasim.core.model.views import GroupDescription, PartitionDescription
 from kafkasim.core.node.server import NodeStorage, ServerIdentity, ServerNode
 from kafkasim.errors import ConfigurationError
 from kafkasim.sim import runtime
 from kafkasim.sim.clock import EPOCH_US
+from kafkasim.sim.described_groups import described
 from kafkasim.sim.drive import ClientShell, ServerShell
 from kafkasim.sim.hosts import Host
 from kafkasim.sim.injection import Injection, Injections
@@ -37,6 +37,7 @@ from kafkasim.sim.plan import Fault, Plan
 from kafkasim.sim.world import World
 
 _START_TIMEOUT_US = 120_000_000
+_ASK_TIMEOUT_US = 60_000_000
 
 _clusters_made = 0
 
@@ -350,20 +351,12 @@ class SimulatedCluster(World):
 
     def describe_group(self, group_id: str) -> GroupDescription:
         """The group as its coordinator describes it."""
-        response: DescribeGroupsResponse = self.ask(DescribeGroupsRequest((group_id,)), ("coordinator", group_id))
-        group = response.groups[0]
-        members = [
-            MemberDescription(
-                member.member_id,
-                member.client_id,
-                member.group_instance_id,
-                sorted((tp.topic, tp.partition) for tp in (member.assignment.partitions if member.assignment else ())),
-            )
-            for member in group.members
-        ]
-        return GroupDescription(
-            group.group_id, group.group_state, "Classic", group.protocol_data, self.coordinator_of(group_id), members
-        )
+        shell = self._admin()
+        operation = shell.call(shell.engine.describe_group, group_id, _ASK_TIMEOUT_US)
+        self._wait(lambda: operation.done, f"a description of group {group_id!r}", None)
+        if operation.error is not ErrorCode.NONE:
+            raise TimeoutError(f"group {group_id!r}: {operation.error.name} {operation.error_text}".strip())
+        return described(operation.result, self.coordinator_of(group_id))
 
     def coordinator_of(self, group_id: str) -> int:
         """The broker that coordinates a group now; -1 if there is none."""

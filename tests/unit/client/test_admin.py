@@ -8,6 +8,11 @@ from tests.unit.client.fake_cluster import SECOND_US, FakeCluster
 
 from kafkasim.core.client.admin import AdminEngine
 from kafkasim.core.model.admin_messages import DescribeClusterRequest, DescribeClusterResponse
+from kafkasim.core.model.consumer_group_messages import (
+    ConsumerGroupDescribedGroup,
+    ConsumerGroupDescribeRequest,
+    ConsumerGroupDescribeResponse,
+)
 from kafkasim.core.model.errors import ErrorCode
 from kafkasim.core.model.group_messages import (
     DescribedGroup,
@@ -73,6 +78,36 @@ def test_not_controller_is_tried_again() -> None:
     operation = admin.call(DescribeClusterRequest(), "controller", 5 * SECOND_US, cluster.now_us)
     cluster.run(3)
     assert (operation.done, operation.result.error) == (True, ErrorCode.NONE)
+
+
+def test_a_group_is_described_by_its_own_protocol() -> None:
+    """First as a consumer group; where there is none of that kind, as a classic one; another error is the answer."""
+    cluster, admin = make()
+    errors = {"new": ErrorCode.NONE, "old": ErrorCode.GROUP_ID_NOT_FOUND, "no": ErrorCode.GROUP_AUTHORIZATION_FAILED}
+    cluster.handlers[FindCoordinatorRequest] = lambda node, request: FindCoordinatorResponse(ErrorCode.NONE, 2)
+    cluster.handlers[ConsumerGroupDescribeRequest] = lambda node, request: ConsumerGroupDescribeResponse(
+        tuple(ConsumerGroupDescribedGroup(errors[name], name) for name in request.group_ids)
+    )
+    cluster.handlers[DescribeGroupsRequest] = lambda node, request: DescribeGroupsResponse(
+        tuple(DescribedGroup(ErrorCode.NONE, name, "Stable") for name in request.groups)
+    )
+    operations = [admin.describe_group(name, 5 * SECOND_US, cluster.now_us) for name in errors]
+    cluster.run(2)
+    found = [(type(each.result).__name__, each.result.group_id, each.result.error) for each in operations]
+    assert found == [
+        ("ConsumerGroupDescribedGroup", "new", ErrorCode.NONE),
+        ("DescribedGroup", "old", ErrorCode.NONE),
+        ("ConsumerGroupDescribedGroup", "no", ErrorCode.GROUP_AUTHORIZATION_FAILED),
+    ]
+
+
+def test_a_group_whose_coordinator_is_away_is_not_described() -> None:
+    """The timeout counts for both requests together."""
+    cluster, admin = make()
+    cluster.handlers[FindCoordinatorRequest] = lambda node, request: FindCoordinatorResponse(ErrorCode.NONE, 9)
+    operation = admin.describe_group("g", 2 * SECOND_US, cluster.now_us)
+    cluster.run(2.1)
+    assert operation.error == ErrorCode._TIMED_OUT
 
 
 def test_a_coordinator_that_moves_is_followed() -> None:

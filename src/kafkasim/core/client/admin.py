@@ -17,9 +17,14 @@ import attrs
 
 from kafkasim.core.client.core import ClientCore
 from kafkasim.core.client.operation import Operation
+from kafkasim.core.model.consumer_group_messages import ConsumerGroupDescribeRequest, ConsumerGroupDescribeResponse
 from kafkasim.core.model.effects import MAIN_CHANNEL
 from kafkasim.core.model.errors import STALE_METADATA_CODES, ErrorCode
-from kafkasim.core.model.group_messages import FindCoordinatorRequest, FindCoordinatorResponse
+from kafkasim.core.model.group_messages import (
+    DescribeGroupsRequest,
+    FindCoordinatorRequest,
+    FindCoordinatorResponse,
+)
 from kafkasim.core.model.ids import NO_LEADER, NO_NODE, NodeId, TopicPartition
 from kafkasim.core.model.messages import (
     DeleteRecordsRequest,
@@ -43,6 +48,8 @@ _MOVED = frozenset(
         ErrorCode.COORDINATOR_LOAD_IN_PROGRESS,
     }
 )
+#: Answers of a coordinator to which the group is no consumer group: perhaps it is a classic one.
+_NOT_A_CONSUMER_GROUP = (ErrorCode.GROUP_ID_NOT_FOUND, ErrorCode.UNSUPPORTED_VERSION)
 _LOOK_AGAIN_US = 1_000_000
 _TIMED_OUT_TEXT = "Local: Timed out"
 
@@ -87,6 +94,33 @@ class AdminEngine(ClientCore):
         self._calls[call] = None
         self.call_at(call.deadline_us, lambda at_us: self._expire(call))
         self._try(call, now_us)
+        return operation
+
+    def describe_group(self, group_id: str, timeout_us: int, now_us: int) -> Operation:
+        """Ask for a consumer group, and where there is none for a classic one; result as the one or the other is described."""
+        operation = Operation(on_done=self._operation_done)
+        target, deadline_us = ("coordinator", group_id), now_us + timeout_us
+
+        def on_described(done: Operation) -> None:
+            self.wake = True
+            if done.error != ErrorCode.NONE:
+                operation.fail(done.error, done.error_text)
+            elif (
+                isinstance(done.result, ConsumerGroupDescribeResponse)
+                and done.result.groups[0].error in _NOT_A_CONSUMER_GROUP
+            ):
+                # Asked from the event loop: we are in the middle of an answer.
+                self.call_at(0, lambda at_us: ask(DescribeGroupsRequest((group_id,)), at_us))
+            else:
+                operation.succeed(done.result.groups[0])
+
+        def ask(request: Any, at_us: int) -> None:
+            asked = self.call(request, target, max(deadline_us - at_us, 1), at_us)
+            asked.on_done = on_described
+            if asked.done:
+                on_described(asked)
+
+        ask(ConsumerGroupDescribeRequest((group_id,)), now_us)
         return operation
 
     def coordinator_of(self, group_id: str) -> NodeId:
