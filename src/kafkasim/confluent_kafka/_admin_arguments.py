@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from kafkasim.confluent_kafka._arguments import timeout_ms
-from kafkasim.confluent_kafka._constants import RESOURCE_BROKER
+from kafkasim.confluent_kafka._constants import RESOURCE_BROKER, RESOURCE_GROUP
 from kafkasim.confluent_kafka.errors import KafkaError, KafkaException
 from kafkasim.confluent_kafka.layer import layer_module
 from kafkasim.confluent_kafka.values import NewPartitions, NewTopic, TopicPartition
@@ -101,7 +101,9 @@ def partitions_spec(new: Any) -> admin.NewPartitionsSpec:
 def config_resource(resource: Any) -> admin.ConfigResource:
     if not isinstance(resource, layer_module("admin").ConfigResource):
         raise ValueError("Expected list of ConfigResource objects")
-    return admin.ConfigResource(int(resource.restype_int), str(resource.name))
+    kind = int(resource.restype_int)
+    # Resources of ACLs and of configs are numbered apart on the wire; the client has one set of numbers for both.
+    return admin.ConfigResource(admin.GROUP_RESOURCE if kind == RESOURCE_GROUP else kind, str(resource.name))
 
 
 def replacing(resource: Any) -> admin.ConfigAlteration:

@@ -15,6 +15,7 @@ from kafkasim.confluent_kafka._constants import OFFSET_INVALID
 from kafkasim.confluent_kafka.errors import KafkaError, error_or_none, error_text
 from kafkasim.confluent_kafka.layer import layer_module
 from kafkasim.confluent_kafka.values import TopicPartition, Uuid
+from kafkasim.core.model.admin_messages import GROUP_RESOURCE
 from kafkasim.core.model.consumer_group_messages import ConsumerGroupDescribedGroup
 from kafkasim.core.model.errors import ErrorCode
 
@@ -104,8 +105,9 @@ def altered_configs(results: Iterable[ConfigAltered]) -> dict[Any, None]:
 
 
 def _resource(admin: Any, result: DescribedConfig | ConfigAltered, entries: dict[str, Any]) -> Any:
+    kind = result.resource.resource_type
     return admin.ConfigResource(
-        restype=result.resource.resource_type,
+        restype=_constants.RESOURCE_GROUP if kind == GROUP_RESOURCE else kind,
         name=result.resource.name,
         described_configs=entries,
         error=failure(result.error, result.error_message),
