@@ -7,6 +7,7 @@ noticed after broker.session.timeout.ms (9 s); a controlled shutdown at once.
 from __future__ import annotations
 
 import pytest
+from tests.conformance.groups import CONSUMER, Journal, epoch, member, settled
 
 
 def _partition(kit, topic, partition=0):
@@ -143,6 +144,25 @@ def test_committed_offsets_survive_their_coordinator(kit):
     assert [message.offset() for message in kit.read(consumer, 2, timeout=60)] == [4, 5]
     consumer.commit(asynchronous=False)
     assert consumer.committed([kit.at(topic)], timeout=60)[0].offset == 6
+
+
+def test_a_newer_group_outlives_its_coordinator(kit):
+    """KIP-848: members keep their partitions without a callback, and commit in their epoch to the next coordinator."""
+    topic, group, journal = kit.topic(partitions=2), kit.group(), Journal()
+    consumer = member(kit, CONSUMER, group, topic, journal=journal)
+    kit.wait(settled(consumer, 2), consumer)
+    kit.fill(topic, 2)
+    kit.read(consumer, 2)
+    before, coordinator = epoch(consumer), kit.cluster.describe_group(group).coordinator
+    kit.cluster.broker(coordinator).crash()
+    kit.wait(lambda: _coordinator(kit, group) not in (coordinator, None), timeout=60)
+    kit.wait(lambda: _partition(kit, topic).leader not in (coordinator, -1), timeout=60)
+    kit.fill(topic, 2, start=2)
+    assert len(kit.read(consumer, 2, timeout=60)) == 2
+    consumer.commit(asynchronous=False)
+    assert consumer.committed([kit.at(topic)], timeout=60)[0].offset == 4
+    kit.poll_for(6.0, consumer)  # One heartbeat interval: the new coordinator knows the member.
+    assert (journal.events, epoch(consumer)) == ([("assign", [0, 1])], before)
 
 
 def _coordinator(kit, group):

@@ -3,28 +3,7 @@
 from __future__ import annotations
 
 import pytest
-
-
-class Journal:
-    """Writes down the rebalance callbacks of one consumer."""
-
-    def __init__(self, **answers):
-        self.events = []
-        self._answers = answers
-
-    def _note(self, kind):
-        def callback(consumer, partitions):
-            self.events.append((kind, sorted(each.partition for each in partitions)))
-            if kind in self._answers:
-                self._answers[kind](consumer, partitions)
-
-        return callback
-
-    def subscribe(self, consumer, *topics):
-        """Subscribe with all three callbacks."""
-        consumer.subscribe(
-            list(topics), on_assign=self._note("assign"), on_revoke=self._note("revoke"), on_lost=self._note("lost")
-        )
+from tests.conformance.groups import Journal
 
 
 def _both_have(kit, first, second, count):

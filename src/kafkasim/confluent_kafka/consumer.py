@@ -37,7 +37,6 @@ Self = TypeVar("Self", bound="Consumer")
 
 CONSUMER_CLOSED = "Consumer closed"
 _MOST_MESSAGES = 1_000_000
-_NO_CONSUMER_PROTOCOL = "kafkasim does not simulate group.protocol=consumer yet, see docs/fidelity.md"
 
 
 class _NoCallback:
@@ -99,8 +98,6 @@ class Consumer(ClientHandle):
         for name, callback in (("on_assign", on_assign), ("on_revoke", on_revoke), ("on_lost", on_lost)):
             if not callable(callback):
                 raise TypeError(f"{name} expects a callable")
-        if self._engine.config["group.protocol"] != "classic":
-            throw(ErrorCode._NOT_IMPLEMENTED, _NO_CONSUMER_PROTOCOL)
         names = [str(topic) for topic in topics]
         self._require(shell.call(self._engine.subscribe, names), "Failed to set subscription")
         self._on_assign, self._on_revoke, self._on_lost = (

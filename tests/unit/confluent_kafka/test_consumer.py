@@ -40,14 +40,6 @@ def shell_of(consumer: Consumer) -> FakeShell:
     return shell
 
 
-def test_the_newer_group_protocol_is_refused_when_subscribed_with(shells: list[FakeShell]) -> None:
-    """... and not passed off as the classic one."""
-    consumer = Consumer({"group.id": "g", "group.protocol": "consumer"})
-    with pytest.raises(KafkaException) as caught:
-        consumer.subscribe(["t"])
-    assert caught.value.args[0].code() == KafkaError._NOT_IMPLEMENTED
-
-
 def put(consumer: Consumer, *items: Any) -> None:
     engine_of(consumer).queue.extend(items)
 
