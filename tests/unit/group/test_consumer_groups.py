@@ -337,7 +337,7 @@ def replayed(driver: ShardDriver) -> dict[str, object]:
     names = [
         name
         for name in vars(state)
-        if name not in ("refresh_deadline_ms", "refresh_epoch", "most_members", "resolving")
+        if name not in ("refresh_deadline_ms", "refresh_epoch", "table_size", "resolving")
     ]
     return {name: getattr(state, name) for name in names}
 

@@ -426,7 +426,7 @@ class ConsumerGroups:
             group.group_epoch,
             group.assignment_epoch,
             group.preferred_assignor() or self._runtime.settings.assignors[0],
-            tuple(self._described_member(group, member) for member in group.members.values()),
+            tuple(self._described_member(group, member) for member in group.walked()),
         )
 
     def _described_member(self, group: ConsumerGroupState, member: ConsumerMember) -> ConsumerGroupDescribedMember:

@@ -26,7 +26,7 @@ from kafkasim.core.group.consumer_records import (
     TargetEpochRecord,
     TargetMemberRecord,
 )
-from kafkasim.core.group.java_order import string_map_order
+from kafkasim.core.group.java_order import string_map_order, timeline_order
 from kafkasim.core.group.server_assignors import NO_SHARE, Share
 from kafkasim.core.model.consumer_group_messages import LEAVE_GROUP_MEMBER_EPOCH
 from kafkasim.core.model.errors import ErrorCode
@@ -156,8 +156,8 @@ class ConsumerGroupState:
         self.assignment_epoch = 0
         self.assignment_timestamp_ms = 0
         self.members: dict[str, ConsumerMember] = {}
-        #: The most members there ever were at once: Kafka's tables do not shrink.
-        self.most_members = 0
+        #: Slots of the broker's table of members: it doubles when one more would overload it, and never shrinks.
+        self.table_size = 2
         self.static_members: dict[str, str] = {}
         self.targets: dict[str, Share] = {}
         self.target_owners: dict[str, dict[int, str]] = {}
@@ -192,6 +192,10 @@ class ConsumerGroupState:
         if found is None:
             raise Refused(ErrorCode.UNKNOWN_MEMBER_ID, f"Member {member_id} is not a member of group {self.group_id}.")
         return found
+
+    def walked(self) -> list[ConsumerMember]:
+        """The members in the order in which the broker walks its table of them."""
+        return [self.members[member_id] for member_id in timeline_order(list(self.members), self.table_size)]
 
     def static_member(self, instance_id: str | None) -> ConsumerMember | None:
         member_id = None if instance_id is None else self.static_members.get(instance_id)
@@ -315,8 +319,9 @@ class ConsumerGroupState:
 
     def _put(self, member: ConsumerMember) -> None:
         old = self.members.get(member.member_id)
+        if (len(self.members) + 1) * 3 > self.table_size * 4:  # asked before it is known whether the member is new
+            self.table_size *= 2
         self.members[member.member_id] = member
-        self.most_members = max(self.most_members, len(self.members))
         if old is None or not old.counts_as(member):
             self._count(old, -1)
             self._count(member, 1)

@@ -104,11 +104,8 @@ def integer_set_order(numbers: Sequence[int], copied_from: int | None = None) ->
     return tuple(sorted(numbers, key=lambda number: _spread(number) & (size - 1)))
 
 
-def timeline_order(keys: Sequence[str], most: int) -> list[str]:
-    """Keys of a TimelineHashMap<String, ?>, given in order of arrival; ``most`` is the largest number it ever held."""
-    size = 2
-    while most * 0.75 > size:
-        size *= 2
+def timeline_order(keys: Sequence[str], size: int) -> list[str]:
+    """Keys of a TimelineHashMap<String, ?> with ``size`` slots, given in order of arrival."""
     shift = 65 - size.bit_length()
 
     def slot(key: str) -> int:

@@ -15,7 +15,7 @@ import attrs
 
 from kafkasim.core.group.consumer_records import ConsumerGroupRecord, TargetEpochRecord, TargetMemberRecord
 from kafkasim.core.group.consumer_state import ConsumerGroupState, ConsumerMember, TopicInfo, counted
-from kafkasim.core.group.java_order import string_map_order, timeline_order
+from kafkasim.core.group.java_order import string_map_order
 from kafkasim.core.group.server_assignors import (
     NO_SHARE,
     GroupSpec,
@@ -134,9 +134,7 @@ def _partition_count(topics: Topics, topic_id: str) -> int:
 
 def _members_in_order(group: ConsumerGroupState, updated: ConsumerMember) -> dict[str, ConsumerMember]:
     """As the broker's table of members is walked, with the one that beats put in and the one it replaces taken out."""
-    members = {
-        member_id: group.members[member_id] for member_id in timeline_order(list(group.members), group.most_members)
-    }
+    members = {member.member_id: member for member in group.walked()}
     changes: dict[str, ConsumerMember | None] = {updated.member_id: updated}
     former = group.static_members.get(updated.instance_id or "")
     if former is not None and former != updated.member_id:
