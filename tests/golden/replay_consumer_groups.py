@@ -1,7 +1,7 @@
-"""Lives of consumer groups (KIP-848): the coordinator of the broker under the recorded member ids and topic ids.
+"""Lives of consumer groups (KIP-848) on the coordinator alone, under the recorded member ids and topic ids.
 
-The server's assignors hand out partitions in the order of hash tables, so only a replay with the very same ids can be held to the
-recorded assignments. It drives a shard: members beat, report what they own, and give up at once what is taken from them.
+It drives a shard: members beat, report what they own, and give up at once what is taken from them. Held to the recording are epochs,
+both assignments of every member, what was given and taken, and the order in which the broker lists the members.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class RecordedMember(Member):
         self.events: list[tuple[str, dict[str, list[int]]]] = []
 
     def reconcile(self) -> None:
-        before = {tp: None for tp in self.partitions}
+        before = dict.fromkeys(self.partitions)
         gone = [tp for tp in before if not self._is_assigned(tp)]
         if gone:
             self._tell("revoke", gone)

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from tests.golden import replay_consumer_groups
 from tests.golden.replay import main, replay_file, replayer_of
 
 HERE = Path(__file__).parent
@@ -21,6 +22,14 @@ FILES = [
 def test_trace_replays(path: Path) -> None:
     """Step by step the same leaders, ISRs, ELRs, epochs, offsets and answers as the real cluster."""
     verdict = replay_file(path)
+    assert verdict.kind == "equal", verdict
+
+
+@pytest.mark.parametrize("assignor", ["uniform", "range"])
+def test_the_coordinator_alone_lives_as_recorded(assignor: str) -> None:
+    """Without any client: the same epochs and assignments, listed in the order of the broker's table of members."""
+    trace = json.loads((HERE / "data" / "groups" / f"live_consumer-{assignor}.json").read_text())
+    verdict = replay_consumer_groups.replay_live(trace)
     assert verdict.kind == "equal", verdict
 
 
