@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 KAFKA_LIBS := .kafka/libs
 
-.PHONY: demo test lint types imports docs-test bench-smoke conformance clean
+.PHONY: demo test lint types imports docs bench-smoke conformance clean
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -33,6 +33,14 @@ imports: $(STAMP)
 
 bench-smoke: $(STAMP)
 	$(BIN)/python -m benchmarks.smoke
+
+$(VENV)/.installed-docs: $(STAMP)
+	$(BIN)/python -m pip install --quiet --editable ".[dev,docs]"
+	@touch $@
+
+## The documentation site, its notebooks executed; a warning is an error. Opens from build/site/index.html.
+docs: $(VENV)/.installed-docs
+	$(BIN)/sphinx-build -n -W --keep-going -T -q docs build/site
 
 ## The conformance suite on real Kafka and on the simulator, and what else needs brokers. Needs Java 17 and Maven.
 ## The jars of Kafka 4.3.0 are fetched once; where the environment already names a folder of jars, that is used.

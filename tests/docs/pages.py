@@ -1,7 +1,8 @@
 """Fenced blocks of the project's pages.
 
 A block's language says what becomes of it: ``python`` is executed, ``toml`` is parsed as a design, ``console`` lines that start with
-``$ kafkasim`` are run. ``py`` and ``text`` are for reading only (sketches of interfaces, trees, output).
+``$ kafkasim`` are run. ``py`` and ``text`` are for reading only (sketches of interfaces, trees, output). Directives in braces belong to
+the documentation site, which executes the notebooks itself when it is built.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import attrs
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
-_FENCE = re.compile(r"^```(\w*)\s*$")
+_FENCE = re.compile(r"^```(\w*|\{[\w-]+\}.*)\s*$")
 
 
 @attrs.define(slots=True)

@@ -156,6 +156,8 @@ class _Stage:
         self._everybody: list[_Member] = []
         self._killed_s: dict[str, float] = {}
         self._generations: list[tuple[float, int]] = []
+        #: Members that are to close: a thread cannot be stopped inside the client, so it looks here.
+        self._leaving: dict[str, bool] = {}
         self._first_event = 0
 
     def play(self) -> Run:
@@ -198,6 +200,7 @@ class _Stage:
             key: value.replace("{member}", name) if isinstance(value, str) else value
             for key, value in self._properties.items()
         }
+        self._leaving[name] = False
         config = {"client.id": name, "auto.offset.reset": "earliest", **properties}
         task = self._cluster.spawn(
             _consume,
@@ -206,6 +209,7 @@ class _Stage:
             self._topic,
             config,
             self._slow.get(number),
+            self._leaving,
             self._generations,
             name=name,
             process=self._in_processes,
@@ -234,7 +238,9 @@ class _Stage:
 
     def _leave(self, number: int) -> None:
         member = self._members.pop(number)
-        member.task.stop()
+        self._leaving[member.name] = True
+        if self._in_processes:
+            member.task.stop()
         self._cluster.run_until(lambda: member.task.done, timeout=_SETTLE_TIMEOUT_S)
         member.task.result()
 
@@ -337,6 +343,7 @@ def _consume(
     topic: str,
     config: Mapping[str, object],
     slow: SlowMember | None,
+    leaving: Mapping[str, bool],
     generations: list[tuple[float, int]],
 ) -> None:
     """A member: poll in a loop until told to stop, then close."""
@@ -348,9 +355,10 @@ def _consume(
 
     consumer = cluster.consumer(group, (), config)
     consumer.subscribe([topic], on_assign=on_assign)
+    name = str(config["client.id"])
     began_s = cluster.now
     try:
-        while True:
+        while not leaving[name]:
             if slow is not None and (cluster.now - began_s) % slow.every_s >= slow.polls_s:
                 cluster.run_for(slow.every_s - (cluster.now - began_s) % slow.every_s)
             consumer.poll(_POLL_S)
