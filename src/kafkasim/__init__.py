@@ -13,14 +13,24 @@ from typing import TYPE_CHECKING, Any
 from kafkasim.errors import ConfigurationError, Unsupported
 
 if TYPE_CHECKING:
-    from kafkasim import compare, faults
+    from kafkasim import compare, faults, sinks
     from kafkasim.connect import connect
     from kafkasim.handle import Cluster
     from kafkasim.testing.seeded import seeded as test
 
 __version__ = "0.1.0"
 
-__all__ = ["Cluster", "ConfigurationError", "Unsupported", "__version__", "compare", "connect", "faults", "test"]
+__all__ = [
+    "Cluster",
+    "ConfigurationError",
+    "Unsupported",
+    "__version__",
+    "compare",
+    "connect",
+    "faults",
+    "sinks",
+    "test",
+]
 
 
 def __getattr__(name: str) -> Any:
@@ -32,7 +42,7 @@ def __getattr__(name: str) -> Any:
         from kafkasim.connect import connect
 
         return connect
-    if name in ("compare", "faults"):
+    if name in ("compare", "faults", "sinks"):
         return import_module(f"kafkasim.{name}")
     if name == "test":
         from kafkasim.testing.seeded import seeded

@@ -11,6 +11,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kafkasim.check.guarantees import Guarantee
 from kafkasim.check.history_lines import history_lines
 from kafkasim.check.log_oracles import LogView
 from kafkasim.check.report import Report
@@ -57,6 +58,7 @@ class Cluster(SimulatedCluster):
         self.scheduler.on_last_task.append(self._uninstall_after_tasks)
         self._installed_for_tasks = False
         self._clients_to_close: list[Any] = []
+        self._guarantees: list[Guarantee] = []
         self._shared_producer: Producer | None = None
         self._facts = Facts(self.history.events)
         self._ledger = Ledger(self._processes[0].static_config)
@@ -258,10 +260,19 @@ class Cluster(SimulatedCluster):
 
     def check(self) -> Report:
         """Hold the history of this run, and the logs as they are now, against what Kafka promises for the settings in use."""
-        report = check_history(self.history.events, self._log_views())
+        report = check_history(self.history.events, self._log_views(), guarantees=self._guarantees)
         for task in self.scheduler.failed:
             report.add("task-failed", f"task {task.name!r} ended with {task.exception!r}")
         return report
+
+    def guarantee(self, group: str | None = None, *, topics: str | Sequence[str] = (), **promises: Any) -> Guarantee:
+        """Promise something that ``check`` then holds the history against: ``guarantee("billing", at_least_once=True)``.
+
+        See `Guarantee` for what can be promised. Raises ConfigurationError for what cannot.
+        """
+        promised = Guarantee.of(group, topics, promises)
+        self._guarantees.append(promised)
+        return promised
 
     def save_history(self, path: str | Path) -> None:
         """Write the history as lines of JSON, which ``kafkasim.check.history_lines`` reads; the file is whole or absent."""

@@ -87,7 +87,9 @@ def test_command_of_a_page_works(command: str, tmp_path: Path) -> None:
 def test_blocks_have_a_language(page: Path) -> None:
     """Each block says what becomes of it."""
     for block in blocks_of(page):
-        assert block.language in _KNOWN or block.language.startswith("{"), f"{block.name}: {block.language!r} is none of {sorted(_KNOWN)}"
+        assert block.language in _KNOWN or block.language.startswith("{"), (
+            f"{block.name}: {block.language!r} is none of {sorted(_KNOWN)}"
+        )
 
 
 @pytest.mark.parametrize("page", PAGES, ids=page_name)

@@ -17,7 +17,17 @@ from typing import Any, cast
 import attrs
 
 from kafkasim.core.model.errors import ErrorCode
-from kafkasim.core.model.history import Acked, Assigned, Committed, Delivered, Happened, HistoryEvent, Revoked, Sought
+from kafkasim.core.model.history import (
+    Acked,
+    Assigned,
+    Committed,
+    Delivered,
+    Effected,
+    Happened,
+    HistoryEvent,
+    Revoked,
+    Sought,
+)
 from kafkasim.core.model.ids import TopicPartition
 from kafkasim.core.model.records import Columns, RecordBatch
 from kafkasim.errors import ConfigurationError
@@ -25,7 +35,7 @@ from kafkasim.errors import ConfigurationError
 FORMAT = "kafkasim-history"
 VERSION = 1
 _KINDS: Mapping[str, type[Any]] = {
-    kind.__name__: kind for kind in (Acked, Assigned, Committed, Delivered, Happened, Revoked, Sought)
+    kind.__name__: kind for kind in (Acked, Assigned, Committed, Delivered, Effected, Happened, Revoked, Sought)
 }
 #: What of a batch an oracle looks at, beside its columns.
 _BATCH_FIELDS = (
@@ -114,6 +124,8 @@ def _plain(value: Any, numbers: Mapping[int, int]) -> Any:
         return {"topic": value.topic, "partition": value.partition}
     if isinstance(value, ErrorCode):
         return {"error": value.name}
+    if isinstance(value, bytes):
+        return {"bytes": _text(value)}
     if isinstance(value, tuple | list):
         return [_plain(item, numbers) for item in value]
     if value is None or isinstance(value, bool | int | float | str):
@@ -138,6 +150,8 @@ def _object(value: Any, columns: Mapping[int, Columns]) -> Any:
             )
         if "topic" in value:
             return TopicPartition(value["topic"], value["partition"])
+        if "bytes" in value:
+            return _bytes(value["bytes"])
         return ErrorCode[value["error"]]
     if isinstance(value, list):
         return tuple(_object(item, columns) for item in value)

@@ -44,8 +44,9 @@ def check_acked(
     logs: Mapping[TopicPartition, LogView],
     report: Report,
     identity: Identity = BY_COLUMNS,
+    no_loss: frozenset[str] = frozenset(),
 ) -> None:
-    """P1 over every delivery report without an error. O(events + batches)."""
+    """P1 over every delivery report without an error. ``no_loss``: topics that promise it whatever their settings. O(events + batches)."""
     at_offset = {
         tp: {batch.base_offset: batch for batch in view.batches} for tp, view in logs.items() if not view.is_compacted
     }
@@ -60,14 +61,16 @@ def check_acked(
             continue
         found = at_offset[event.tp].get(event.base_offset)
         if found is None or identity.of(found) != identity.of(event.batch):
-            _tell_loss(event, view, report)
+            _tell_loss(event, view, report, is_promised=event.tp.topic in no_loss)
 
 
-def _tell_loss(event: Acked, view: LogView, report: Report) -> None:
+def _tell_loss(event: Acked, view: LogView, report: Report, *, is_promised: bool) -> None:
     first, last = event.base_offset + event.start, event.base_offset + event.stop - 1
     place = f"{event.tp} offset {first}" if first == last else f"{event.tp} offsets {first}..{last}"
     text = f"{place}, acknowledged to {event.client} at {event.at_us / 1e6:.6f} s, are not in the log"
-    if event.acks != ACKS_ALL:
+    if is_promised:
+        report.add("acked-loss", f"{text} (no_loss was promised)")
+    elif event.acks != ACKS_ALL:
         report.allow("acked-loss", f"{text} (acks={event.acks} does not wait for replicas)")
     elif not view.promises_acked:
         why = f"replication factor {view.replication_factor}, min.insync.replicas {view.min_insync_replicas}"

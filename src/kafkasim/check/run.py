@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from kafkasim.check.consumer_oracles import check_consistency, check_deliveries
+from kafkasim.check.effects import check_effects
+from kafkasim.check.guarantees import Guarantee
 from kafkasim.check.identity import BY_COLUMNS, Identity
 from kafkasim.check.log_oracles import LogView, check_acked, check_duplicates
 from kafkasim.check.report import Report
@@ -13,12 +15,20 @@ from kafkasim.core.model.ids import TopicPartition
 
 
 def check_history(
-    events: Sequence[HistoryEvent], logs: Mapping[TopicPartition, LogView], identity: Identity = BY_COLUMNS
+    events: Sequence[HistoryEvent],
+    logs: Mapping[TopicPartition, LogView],
+    identity: Identity = BY_COLUMNS,
+    guarantees: Sequence[Guarantee] = (),
 ) -> Report:
-    """Judge a finished run: its events, and each partition's log as it is now. ``BY_CONTENT`` for histories of real clients."""
+    """Judge a finished run: its events, each partition's log as it is now, and what was promised besides.
+
+    ``BY_CONTENT`` is for histories of real clients.
+    """
     report = Report()
-    check_acked(events, logs, report, identity)
+    no_loss = frozenset(topic for guarantee in guarantees if guarantee.no_loss for topic in guarantee.topics)
+    check_acked(events, logs, report, identity, no_loss)
     check_duplicates(events, logs, report, identity)
     check_deliveries(events, logs, report)
     check_consistency(events, logs, report, identity)
+    check_effects(events, logs, guarantees, report)
     return report

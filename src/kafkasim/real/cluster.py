@@ -31,6 +31,7 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._listoffsets import OffsetSpec
 from confluent_kafka.cimpl import NewTopic
 
+from kafkasim.check.guarantees import Guarantee
 from kafkasim.check.history_lines import history_lines
 from kafkasim.check.identity import BY_CONTENT
 from kafkasim.check.report import Report
@@ -103,6 +104,7 @@ class RealCluster:
         self._tasks: list[Task] = []
         self._timers: list[threading.Timer] = []
         self._timer_errors: list[BaseException] = []
+        self._guarantees: list[Guarantee] = []
         self._topics: list[str] = []
         self._history = RealHistory(lambda: int(self.now * 1e6))
         self._client = RecordedClient(self._history)
@@ -398,13 +400,23 @@ class RealCluster:
             # A topic that is gone took its records with it, as it was asked to.
             with contextlib.suppress(KafkaException):
                 described[topic] = self.describe_topic(topic)
-        report = check_history(events, log_views(self._base_config(), self._admin(), described), BY_CONTENT)
+        logs = log_views(self._base_config(), self._admin(), described)
+        report = check_history(events, logs, BY_CONTENT, self._guarantees)
         for task in self._tasks:
             if task.exception is not None and not task.looked_at:
                 report.add("task-failed", f"task {task.name!r} ended with {task.exception!r}")
         return report
 
     # --- inside ---------------------------------------------------------------------------------
+
+    def guarantee(self, group: str | None = None, *, topics: str | Sequence[str] = (), **promises: Any) -> Guarantee:
+        """Promise something that ``check`` then holds the history against: ``guarantee("billing", at_least_once=True)``.
+
+        See `Guarantee` for what can be promised. Raises ConfigurationError for what cannot.
+        """
+        promised = Guarantee.of(group, topics, promises)
+        self._guarantees.append(promised)
+        return promised
 
     def save_history(self, path: str | Path) -> None:
         """Write the history as lines of JSON, which ``kafkasim.check.history_lines`` reads; the file is whole or absent."""

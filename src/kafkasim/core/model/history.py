@@ -15,6 +15,9 @@ from kafkasim.core.model.ids import TopicPartition
 from kafkasim.core.model.message import message
 from kafkasim.core.model.records import RecordBatch
 
+#: Phases of an effect. `SKIPPED`: the work is over without one (filtered, sent elsewhere, applied before).
+STARTED, DONE, FAILED, UNKNOWN, SKIPPED = "started", "done", "failed", "unknown", "skipped"
+
 
 @message
 class Acked:
@@ -88,6 +91,23 @@ class Committed:
 
 
 @message
+class Effected:
+    """What became of working on one record: ``phase`` is `STARTED`, `DONE`, `FAILED` (not applied), `UNKNOWN` or `SKIPPED`.
+
+    ``sink`` is where the work shows: a table, a list, another service.
+    """
+
+    at_us: int
+    client: str
+    group: str
+    sink: str
+    tp: TopicPartition
+    offset: int
+    key: bytes | None
+    phase: str
+
+
+@message
 class Happened:
     """Something of the cluster's own: a broker crashed, a leader was elected, an ISR shrank."""
 
@@ -98,4 +118,4 @@ class Happened:
     fields: tuple[tuple[str, object], ...] = ()
 
 
-HistoryEvent: TypeAlias = "Acked | Delivered | Assigned | Revoked | Sought | Committed | Happened"
+HistoryEvent: TypeAlias = "Acked | Delivered | Assigned | Revoked | Sought | Committed | Effected | Happened"

@@ -1,0 +1,89 @@
+"""What a group, a topic or a sink promises, as values: the promises that a history is held against.
+
+Rule 1:   nothing is promised unless somebody says so; what is promised is checked from the history alone, on either backend.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import attrs
+
+from kafkasim.errors import ConfigurationError
+
+
+@attrs.frozen
+class Guarantee:
+    """Promises of one group (about its effects), or of one topic (about its records).
+
+    Args:
+        group: whose effects; None for a promise about topics.
+        topics: which records; empty: all that the group was given.
+        sink: which effects of the group; None: any of its sinks.
+        at_least_once: every acknowledged record of the topics is worked on, and nothing is committed before its work is done.
+        at_most_once: no record is worked on twice.
+        effectively_once: every acknowledged record takes effect exactly once (after what the sink itself filters out).
+        ordered_by_key: the first effects of one key come in the order of its records, and nothing older overwrites something newer.
+        drained: by now the group has been given every acknowledged record.
+        no_loss: every acknowledged record is in the log, whatever the settings allow.
+        max_lag: records that the group is behind at most.
+        recovery_s: the group never stands still for longer while there are records for it.
+    """
+
+    group: str | None = None
+    topics: tuple[str, ...] = ()
+    sink: str | None = None
+    at_least_once: bool = False
+    at_most_once: bool = False
+    effectively_once: bool = False
+    ordered_by_key: bool = False
+    drained: bool = False
+    no_loss: bool = False
+    max_lag: int | None = None
+    recovery_s: float | None = None
+
+    def __attrs_post_init__(self) -> None:
+        of_groups = [
+            name
+            for name in (
+                "at_least_once",
+                "at_most_once",
+                "effectively_once",
+                "ordered_by_key",
+                "drained",
+                "max_lag",
+                "recovery_s",
+            )
+            if getattr(self, name) not in (False, None)
+        ]
+        if self.group is None and of_groups:
+            raise ConfigurationError(f"{of_groups[0]} is promised by a group: say group=")
+        if self.group is None and not (self.topics and self.no_loss):
+            raise ConfigurationError("a promise of a topic is no_loss=True with topics=")
+        if self.group is not None and not of_groups and not self.no_loss:
+            raise ConfigurationError(f"group {self.group!r}: nothing is promised; at_least_once=True, for example")
+        if self.no_loss and not self.topics:
+            raise ConfigurationError("no_loss is promised for topics: say topics=")
+        for name in ("max_lag", "recovery_s"):
+            value = getattr(self, name)
+            if value is not None and value < 0:
+                raise ConfigurationError(f"{name} is {value!r}, expected 0 or more")
+
+    @classmethod
+    def of(cls, group: str | None, topics: str | Iterable[str], promises: Mapping[str, Any]) -> Guarantee:
+        """From what somebody typed. Raises ConfigurationError, for a promise of an unknown name too."""
+        known = [field.name for field in attrs.fields(cls)][2:]
+        for name in promises:
+            if name not in known:
+                raise ConfigurationError(f"nothing called {name!r} can be promised; known: {', '.join(known)}")
+        return cls(group, (topics,) if isinstance(topics, str) else tuple(topics), **promises)
+
+    @property
+    def whom(self) -> str:
+        """Who promises, as findings say it."""
+        sink = "" if self.sink is None else f" (sink {self.sink})"
+        return f"group {self.group}{sink}" if self.group is not None else f"topic {', '.join(self.topics)}"
+
+    def is_about(self, topic: str) -> bool:
+        return not self.topics or topic in self.topics
