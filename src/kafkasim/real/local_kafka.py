@@ -1,4 +1,4 @@
-"""Real Kafka brokers on this machine: N combined KRaft nodes, as processes of our own.
+"""Real Kafka brokers on this machine: N KRaft nodes, as processes of our own; all of them controllers unless some are named.
 
 Mirrors:  kafka.tools.StorageTool format, kafka.Kafka, config/server.properties.
 Inputs:   a Kafka distribution: ``KAFKA_HOME``, or a folder of jars in ``KAFKASIM_KAFKA_LIBS``; java on the PATH.
@@ -61,7 +61,7 @@ def find_java() -> str:
 
 
 class LocalBroker:
-    """One node's process: broker and controller in one, started and harmed by signals."""
+    """One node's process, started and harmed by signals: a broker, and a controller too where it is one."""
 
     def __init__(self, cluster: LocalKafka, node_id: int, port: int, rack: str | None) -> None:
         self.node_id = node_id
@@ -172,12 +172,13 @@ class LocalBroker:
 
 
 class LocalKafka:
-    """N combined KRaft nodes of one cluster, with broker ids from 1."""
+    """N KRaft nodes of one cluster, with broker ids from 1; every one a controller too, or only those in ``controllers``."""
 
     def __init__(
         self,
         brokers: int = 3,
         *,
+        controllers: Sequence[int] | None = None,
         racks: Sequence[str] | None = None,
         config: Mapping[str, object] | None = None,
         initial_rebalance_delay_ms: int = 0,
@@ -190,6 +191,9 @@ class LocalKafka:
             raise ValueError(f"brokers must be at least 1, not {brokers}")
         if racks is not None and len(racks) != brokers:
             raise ValueError(f"racks names {len(racks)} racks for {brokers} brokers: expected one for each")
+        self.controllers = tuple(range(1, brokers + 1)) if controllers is None else tuple(controllers)
+        if not self.controllers or not set(self.controllers) <= set(range(1, brokers + 1)):
+            raise ValueError(f"controllers must name some of the nodes 1 to {brokers}, not {list(self.controllers)}")
         jars = libs or find_kafka_libs()
         self.java_command = [
             find_java(),
@@ -301,7 +305,7 @@ class LocalKafka:
         for broker in self.brokers.values():
             broker.folder.mkdir()
             broker.properties.write_text(self._properties(broker))
-        first = self.brokers[1]
+        first = self.brokers[self.controllers[0]]
         tool = [
             *self.java_command,
             "kafka.tools.StorageTool",
@@ -314,25 +318,26 @@ class LocalKafka:
         done = subprocess.run(tool, capture_output=True, text=True, cwd=first.folder, check=False)
         if done.returncode != 0:
             raise RuntimeError(f"kafka.tools.StorageTool failed:\n{done.stdout}{done.stderr}")
-        for broker in list(self.brokers.values())[1:]:
+        for broker in self.brokers.values():
+            if broker is first:
+                continue
             shutil.copytree(first.folder / "data", broker.folder / "data")
             meta = broker.folder / "data" / "meta.properties"
             changed = {"node.id": str(broker.node_id), "directory.id": _random_kafka_uuid()}
             meta.write_text(_with_properties(meta.read_text(), changed))
 
     def _properties(self, broker: LocalBroker) -> str:
-        controller_port = self._controller_ports[broker.node_id - 1]
-        voters = ",".join(
-            f"{node_id}@127.0.0.1:{port}" for node_id, port in zip(self.brokers, self._controller_ports, strict=True)
-        )
+        votes = broker.node_id in self.controllers
+        own = f",CONTROLLER://127.0.0.1:{self._controller_ports[broker.node_id - 1]}" if votes else ""
+        voters = ",".join(f"{node_id}@127.0.0.1:{self._controller_ports[node_id - 1]}" for node_id in self.controllers)
         replicas = str(min(3, len(self.brokers)))
         enough = str(min(2, len(self.brokers)))
         properties = {
-            "process.roles": "broker,controller",
+            "process.roles": "broker,controller" if votes else "broker",
             "node.id": str(broker.node_id),
             "controller.quorum.voters": voters,
             "controller.listener.names": "CONTROLLER",
-            "listeners": f"PLAINTEXT://127.0.0.1:{broker.port},CONTROLLER://127.0.0.1:{controller_port}",
+            "listeners": f"PLAINTEXT://127.0.0.1:{broker.port}{own}",
             "advertised.listeners": f"PLAINTEXT://127.0.0.1:{broker.port}",
             "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
             "log.dirs": str(broker.folder / "data"),

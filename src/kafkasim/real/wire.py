@@ -34,9 +34,12 @@ class WirePartition:
     isr: list[int]
     elr: list[int]
     last_known_elr: list[int]
+    offline: list[int]
 
 
-class _Reader:
+class Reader:
+    """An answer's bytes, taken from the front."""
+
     def __init__(self, payload: bytes) -> None:
         self._payload = payload
         self._at = 0
@@ -73,6 +76,10 @@ class _Reader:
     def compact_int32s(self) -> list[int]:
         return [self.int32() for _ in range(max(0, self.varint() - 1))]
 
+    def block(self) -> bytes:
+        length = self.int32()
+        return self._take(max(0, length))
+
     def uuid(self) -> bytes:
         return self._take(16)
 
@@ -101,7 +108,7 @@ def broker_ids(address: Address, timeout: float = 5.0) -> list[int]:
 
 def brokers(address: Address, timeout: float = 5.0) -> dict[int, Address]:
     """Ids and addresses of the unfenced brokers, in the view of the one asked."""
-    answer = _ask(address, 3, 1, struct.pack(">i", 0), timeout)
+    answer = ask(address, 3, 1, struct.pack(">i", 0), timeout)
     found: dict[int, Address] = {}
     for _ in range(answer.int32()):
         node_id, host, port = answer.int32(), answer.string(), answer.int32()
@@ -113,8 +120,8 @@ def brokers(address: Address, timeout: float = 5.0) -> dict[int, Address]:
 def describe_topic(address: Address, topic: str, timeout: float = 5.0) -> list[WirePartition]:
     """The topic's partitions in order, or an empty list where the broker does not know the topic (yet)."""
     name = topic.encode()
-    body = _varint(2) + _varint(len(name) + 1) + name + b"\0" + struct.pack(">ib", 2000, -1) + b"\0"
-    answer = _ask(address, 75, 0, body, timeout, flexible=True)
+    body = varint(2) + varint(len(name) + 1) + name + b"\0" + struct.pack(">ib", 2000, -1) + b"\0"
+    answer = ask(address, 75, 0, body, timeout, flexible=True)
     answer.int32()  # throttle time
     partitions: list[WirePartition] = []
     for _ in range(answer.varint() - 1):
@@ -137,9 +144,9 @@ def list_offsets(
     timeout: float = 5.0,
 ) -> Mapping[int, int | None]:
     """The offset of each partition for a timestamp or a special one; None where the broker answers an error."""
-    body = struct.pack(">ii", replica_id, 1) + _string(topic) + struct.pack(">i", len(partitions))
+    body = struct.pack(">ii", replica_id, 1) + string(topic) + struct.pack(">i", len(partitions))
     body += b"".join(struct.pack(">iq", partition, timestamp) for partition in partitions)
-    answer = _ask(address, 2, 1, body, timeout)
+    answer = ask(address, 2, 1, body, timeout)
     found: dict[int, int | None] = {}
     for _ in range(answer.int32()):
         answer.string()
@@ -151,29 +158,30 @@ def list_offsets(
     return found
 
 
-def _read_partition(answer: _Reader) -> WirePartition:
+def _read_partition(answer: Reader) -> WirePartition:
     error_code, partition = answer.int16(), answer.int32()
     leader, leader_epoch = answer.int32(), answer.int32()
     replicas, isr = answer.compact_int32s(), answer.compact_int32s()
     elr, last_known_elr = answer.compact_int32s(), answer.compact_int32s()
-    answer.compact_int32s()  # offline replicas
+    offline = answer.compact_int32s()
     answer.tags()
-    return WirePartition(partition, error_code, leader, leader_epoch, replicas, isr, elr, last_known_elr)
+    return WirePartition(partition, error_code, leader, leader_epoch, replicas, isr, elr, last_known_elr, offline)
 
 
-def _ask(
+def ask(
     address: Address,
     api_key: int,
     version: int,
     body: bytes,
     timeout: float,
     flexible: bool = False,
-) -> _Reader:
-    header = struct.pack(">hhi", api_key, version, 1) + _string("kafkasim") + b"\0" * flexible
+) -> Reader:
+    """One request on a connection of its own; the reader stands behind the response's header."""
+    header = struct.pack(">hhi", api_key, version, 1) + string("kafkasim") + b"\0" * flexible
     with socket.create_connection(address, timeout=timeout) as connection:
         connection.sendall(struct.pack(">i", len(header) + len(body)) + header + body)
         (length,) = struct.unpack(">i", _receive(connection, 4))
-        answer = _Reader(_receive(connection, length))
+        answer = Reader(_receive(connection, length))
     answer.int32()  # correlation id
     if flexible:
         answer.tags()
@@ -190,12 +198,14 @@ def _receive(connection: socket.socket, count: int) -> bytes:
     return bytes(received)
 
 
-def _string(text: str) -> bytes:
+def string(text: str) -> bytes:
+    """A string as versions before the flexible ones write it."""
     encoded = text.encode()
     return struct.pack(">h", len(encoded)) + encoded
 
 
-def _varint(value: int) -> bytes:
+def varint(value: int) -> bytes:
+    """An unsigned number as flexible versions write lengths."""
     encoded = bytearray()
     while value >= 0x80:
         encoded.append(value & 0x7F | 0x80)
