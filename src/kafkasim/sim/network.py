@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
+from kafkasim.core.model.ids import FIRST_CLIENT_NODE
 from kafkasim.sim.choices import Choices
 from kafkasim.sim.endpoint import Channel, Endpoint
 from kafkasim.sim.kernel import Kernel, Timer
@@ -36,10 +37,11 @@ FAREWELL_TRIES = 10
 class _Node:
     """A node that was attached at some time."""
 
-    __slots__ = ("backlog", "endpoint", "number", "paused", "silent")
+    __slots__ = ("backlog", "dialled", "endpoint", "number", "paused", "silent")
 
     def __init__(self, number: int) -> None:
         self.number = number
+        self.dialled: dict[int, _Connection] = {}  # Those it opened, by id: clients come and go.
         self.endpoint: Endpoint | None = None
         self.silent = False
         self.paused = False
@@ -153,15 +155,14 @@ class Network(Links, Rules):
         state.silent = silent
         state.paused = False
         state.backlog = None
-        for connection in list(self._connections.values()):
-            if connection.client == node:
-                self._forget_client(connection)
-                if connection.accepted and not silent:
-                    self._post(connection.forth, self._fin_at_server, (connection, 0))
-            elif connection.server == node and connection.server_open and not silent:
-                self._post(connection.back, self._rst_at_client, (connection, "reset"))
-        for connection in list(self._accepted.values()):
-            if connection.server == node:
+        for connection in list(state.dialled.values()):
+            self._forget_client(connection)
+            if connection.accepted and not silent:
+                self._post(connection.forth, self._fin_at_server, (connection, 0))
+        for connection in self._all() if node < FIRST_CLIENT_NODE else ():
+            if connection.server == node and connection.server_open:
+                if connection.client_open and not silent:
+                    self._post(connection.back, self._rst_at_client, (connection, "reset"))
                 self._forget_server(connection)
 
     def attached(self, node: int) -> bool:
@@ -259,7 +260,7 @@ class Network(Links, Rules):
             _Stream(dst, src, self.link(dst, src)),
         )
         self._next_id += 1
-        self._connections[(src, dst, channel)] = connection
+        self._connections[(src, dst, channel)] = self._node(src).dialled[connection.id] = connection
         self.dials += 1
         connection.dial_timer = self._kernel.call_after(self.connect_timeout_us, self._dial_times_out, connection)
         self._send_dial(connection, 0)
@@ -510,6 +511,7 @@ class Network(Links, Rules):
         key = (connection.client, connection.server, connection.channel)
         if self._connections.get(key) is connection:
             del self._connections[key]
+        self._node(connection.client).dialled.pop(connection.id, None)
 
     def _forget_server(self, connection: _Connection) -> None:
         connection.server_open = False
@@ -570,9 +572,7 @@ class Network(Links, Rules):
 
     def _drain_streams(self) -> None:
         """Deliver what was held and is held no more, in an event; until then later arrivals queue behind it."""
-        seen: dict[int, _Connection] = {c.id: c for c in self._connections.values()}
-        seen.update(self._accepted)
-        for connection in seen.values():
+        for connection in self._all():
             for stream in (connection.forth, connection.back):
                 if stream.held:
                     self._kernel.post_after(0, self._drain_stream, (stream,))
@@ -585,11 +585,13 @@ class Network(Links, Rules):
     # -- links and nodes ----------------------------------------------------------------------
 
     def _relink(self) -> None:
-        seen: dict[int, _Connection] = {c.id: c for c in self._connections.values()}
-        seen.update(self._accepted)
-        for connection in seen.values():
+        for connection in self._all():
             for stream in (connection.forth, connection.back):
                 stream.link = self.link(stream.src, stream.dst)
+
+    def _all(self) -> list[_Connection]:
+        seen = {connection.id: connection for connection in self._connections.values()}
+        return list((seen | self._accepted).values())
 
     def _node(self, number: int) -> _Node:
         node = self._nodes.get(number)

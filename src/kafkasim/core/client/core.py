@@ -361,8 +361,8 @@ class ClientCore(ClientBase):
                     "topic": name,
                     "metadata_age": (now_us - topic.refreshed_us) // 1000 if topic.refreshed_us >= 0 else 0,
                     "partitions": {
-                        str(part.tp.partition): {
-                            "partition": part.tp.partition,
+                        str(part.partition): {
+                            "partition": part.partition,
                             "broker": part.leader,
                             "leader": part.leader,
                         }

@@ -3,17 +3,21 @@
 Mirrors:  rd_kafka_metadata_cache_t, rd_kafka_topic_t and the leader part of rd_kafka_toppar_t; KIP-320 and KIP-951.
 Inputs:   on_topic, on_leader_hint (both by ``ClientCore``).      Effects: none; they return what changed.
 Rule 1:   a partition never goes back to an older leader epoch.
-Rule 2:   a topic that the cluster does not know stays UNKNOWN for ``topic.metadata.propagation.max.ms`` since it was first wanted,
+Rule 2:   what a broker said of a topic's partitions is kept as it came, one value for all clients: thousands of members of a group
+          on a topic of thousands of partitions would not fit otherwise. Only what differs from it is a client's own.
+Rule 3:   a topic that the cluster does not know stays UNKNOWN for ``topic.metadata.propagation.max.ms`` since it was first wanted,
           and only then becomes NOT_EXISTS; an invalid name becomes so at once.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import attrs
 
 from kafkasim.core.model.errors import ErrorCode
 from kafkasim.core.model.ids import NO_EPOCH, NO_LEADER, NodeId, TopicPartition
-from kafkasim.core.model.messages import BrokerEndpoint, TopicMetadata
+from kafkasim.core.model.messages import BrokerEndpoint, PartitionMetadata, TopicMetadata
 
 UNKNOWN = "unknown"
 EXISTS = "exists"
@@ -22,26 +26,18 @@ ERROR = "error"
 
 
 @attrs.define(slots=True, eq=False)
-class KnownPartition:
-    """``leader`` NO_LEADER while none is known."""
-
-    tp: TopicPartition
-    leader: NodeId = NO_LEADER
-    leader_epoch: int = NO_EPOCH
-    replicas: tuple[NodeId, ...] = ()
-    isr: tuple[NodeId, ...] = ()
-
-
-@attrs.define(slots=True, eq=False)
 class KnownTopic:
-    """A topic that the engine wants, or has heard of; ``since_us`` is when ``state`` last changed."""
+    """A topic that the engine wants, or has heard of; ``since_us`` is when ``state`` last changed.
+
+    ``partitions`` are in order of their numbers, without a gap.
+    """
 
     name: str
     since_us: int
     state: str = UNKNOWN
     error: ErrorCode = ErrorCode.NONE
     topic_id: str = ""
-    partitions: list[KnownPartition] = attrs.field(factory=list)
+    partitions: Sequence[PartitionMetadata] = ()
     refreshed_us: int = -1
     leader_unavailable: bool = False
 
@@ -82,7 +78,7 @@ class MetadataCache:
         topic = None if name is None else self.topics.get(name)
         return name if topic is not None and topic.topic_id == topic_id else None
 
-    def partition(self, tp: TopicPartition) -> KnownPartition | None:
+    def partition(self, tp: TopicPartition) -> PartitionMetadata | None:
         topic = self.topics.get(tp[0])
         if topic is None or not 0 <= tp[1] < len(topic.partitions):
             return None
@@ -131,30 +127,22 @@ class MetadataCache:
         changed = topic.become(EXISTS, ErrorCode.NONE, now_us)
         recreated = topic.topic_id not in ("", answer.topic_id)
         if recreated:
-            topic.partitions.clear()  # Epochs of another topic say nothing.
+            topic.partitions = ()  # Epochs of another topic say nothing.
         if topic.topic_id != answer.topic_id:
             self._names.pop(topic.topic_id, None)
             self._names[answer.topic_id] = topic.name
         topic.topic_id = answer.topic_id
         stale = False
-        for part in sorted(answer.partitions, key=lambda each: each.partition):
-            if part.partition >= len(topic.partitions):
-                topic.partitions.append(KnownPartition(TopicPartition(topic.name, part.partition)))
-                changed = True
-            known = topic.partitions[part.partition]
-            if part.leader_epoch < known.leader_epoch and part.leader_epoch != NO_EPOCH:
-                stale = True
-                continue
-            if known.leader != part.leader or known.leader_epoch != part.leader_epoch:
-                known.leader, known.leader_epoch, changed = part.leader, part.leader_epoch, True
-            known.replicas, known.isr = part.replicas, part.isr
-        if not stale and all(part.leader != NO_LEADER for part in topic.partitions):
+        if answer.partitions is not topic.partitions:
+            topic.partitions, is_news, stale = _merged(topic.partitions, answer.partitions)
+            changed = changed or is_news
+        if topic.leader_unavailable and not stale and all(part.leader != NO_LEADER for part in topic.partitions):
             topic.leader_unavailable = False
         return changed or recreated
 
     def _on_topic_gone(self, topic: KnownTopic, state: str, error: ErrorCode, now_us: int) -> bool:
         topic.leader_unavailable = False
-        topic.partitions = []
+        topic.partitions = ()
         self._names.pop(topic.topic_id, None)
         topic.topic_id = ""
         topic.become(state, error, now_us)
@@ -165,5 +153,25 @@ class MetadataCache:
         known = self.partition(tp)
         if known is None or leader < 0 or leader not in self.brokers or leader_epoch <= known.leader_epoch:
             return False
-        known.leader, known.leader_epoch = leader, leader_epoch
+        topic = self.topics[tp[0]]
+        own = topic.partitions if isinstance(topic.partitions, list) else list(topic.partitions)
+        own[tp[1]] = PartitionMetadata(ErrorCode.NONE, tp[1], leader, leader_epoch, known.replicas, known.isr)
+        topic.partitions = own
         return True
+
+
+def _merged(
+    known: Sequence[PartitionMetadata], told: tuple[PartitionMetadata, ...]
+) -> tuple[Sequence[PartitionMetadata], bool, bool]:
+    """What is known after an answer; whether an engine has to look at it; whether some of the answer is older than what is known."""
+    is_news, own = len(told) > len(known), None
+    for index, (before, part) in enumerate(zip(known, told, strict=False)):
+        if part.leader_epoch < before.leader_epoch and part.leader_epoch != NO_EPOCH:
+            own = list(told) if own is None else own
+            own[index] = before
+        elif part.leader != before.leader or part.leader_epoch != before.leader_epoch:
+            is_news = True
+    is_stale = own is not None
+    if len(known) > len(told):
+        own = [*(told if own is None else own), *known[len(told) :]]
+    return told if own is None else own, is_news, is_stale

@@ -238,10 +238,10 @@ class ProducerEngine(ClientCore):
         queues.error = ErrorCode.NONE
         is_new = not queues.queues
         for part in known.partitions:
-            if part.tp.partition >= len(queues.queues):
-                queues.queues.append(PartitionQueue(part.tp, part.leader))
+            if part.partition >= len(queues.queues):
+                queues.queues.append(PartitionQueue(TopicPartition(known.name, part.partition), part.leader))
             else:
-                self._sender.on_leader(queues.queues[part.tp.partition], part.leader, now_us)
+                self._sender.on_leader(queues.queues[part.partition], part.leader, now_us)
         queues.count = len(known.partitions)
         self._assign(queues, is_new, now_us)
 

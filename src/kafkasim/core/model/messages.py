@@ -319,6 +319,8 @@ class PartitionMetadata:
 
 @message
 class TopicMetadata:
+    """``partitions`` in order of their numbers, without a gap."""
+
     error: ErrorCode
     name: str
     topic_id: str
