@@ -306,7 +306,7 @@ class Replay:
         states = step["after"]["brokers"]
         for broker, state in states.items():
             registered = image.brokers.get(int(broker))
-            own = "unregistered" if registered is None else "fenced" if registered.fenced else "active"
+            own = "fenced" if registered is None or registered.fenced else "active"
             if state in ("active", "fenced") and state != own:
                 found.append(f"broker {broker}: {state}, got {own}")
         for part in step["after"].get("partitions", []):

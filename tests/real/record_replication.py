@@ -58,6 +58,7 @@ class Recording:
             "delete_records": lambda to_broker, **given: requests.delete_records(self._address(to_broker), **given),
             "elect": lambda **given: requests.elect(self._controller, **given),
             "reassign": lambda **given: requests.reassign(self._controller, **given),
+            "unregister_broker": lambda broker: requests.unregister_broker(self._controller, broker),
             "list_reassignments": lambda: requests.list_reassignments(self._controller),
             "produce": self._produce,
             "fetch": self._fetch,

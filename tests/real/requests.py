@@ -200,6 +200,13 @@ def list_reassignments(to: Address) -> list[Fields]:
     return found
 
 
+def unregister_broker(to: Address, broker: int) -> Fields:
+    """A broker that shall not come back under its registration."""
+    answer = ask(to, 64, 0, struct.pack(">i", broker) + b"\0", _ANSWER_S, flexible=True)
+    answer.int32()
+    return {"error": error_name(answer.int16()), "message": answer.compact_string()}
+
+
 # --- records ---------------------------------------------------------------------------------------------------------
 
 

@@ -238,13 +238,14 @@ class Plane:
     ) -> PartitionIsrResult:
         """What the leader of the partition would ask for; ``changes`` spoil the request."""
         state = self.partition(topic, partition)
+        epochs = {**self.epochs, **changes.pop("broker_epochs", {})}
         sender = changes.pop("sender", state.leader)
         change = PartitionIsrChange(
             state.tp,
             changes.get("topic_id", state.topic_id),
             changes.get("leader_epoch", state.leader_epoch),
             changes.get("partition_epoch", state.partition_epoch),
-            tuple((node, changes.get("broker_epoch", self.epochs.get(node, -1))) for node in isr),
+            tuple((node, changes.get("broker_epoch", epochs.get(node, -1))) for node in isr),
             changes.get("recovery", 0),
         )
         epoch = changes.get("sender_epoch", self.epochs.get(sender, -1))

@@ -15,6 +15,7 @@ from enum import Enum
 
 from kafkasim.core.controller.election import ONLINE, UNCLEAN, PartitionChangeBuilder
 from kafkasim.core.controller.image import PartitionState
+from kafkasim.core.controller.rules import RULES, ControllerRules
 from kafkasim.core.controller.state import ControllerImage
 from kafkasim.core.model.admin_messages import UnregisterBrokerRequest, UnregisterBrokerResponse
 from kafkasim.core.model.cluster_messages import (
@@ -151,7 +152,11 @@ class Sessions:
 
 
 def register_broker(
-    image: ControllerImage, sessions: Sessions, request: BrokerRegistrationRequest, now_us: int
+    image: ControllerImage,
+    sessions: Sessions,
+    request: BrokerRegistrationRequest,
+    now_us: int,
+    rules: ControllerRules = RULES,
 ) -> tuple[Records, BrokerRegistrationResponse]:
     """A new process gets the next offset as its epoch, fenced; what its predecessor may have lost is taken from it first."""
     broker_id = request.broker_id
@@ -165,7 +170,7 @@ def register_broker(
     else:
         epoch, fenced, stopping = image.next_offset, True, False
         if existing is not None:
-            clean = existing.broker_epoch == request.previous_broker_epoch
+            clean = rules.stopped_cleanly(existing.broker_epoch, request.previous_broker_epoch)
             records += records_for_shutdown(image, broker_id, clean)
     records.append(
         RegisterBrokerRecord(

@@ -36,6 +36,11 @@ _LOWEST = {"metadata.version": 30}
 Records = list[MetadataRecord]
 
 
+def levels(elr_level: int) -> tuple[tuple[str, int], ...]:
+    """Those of a new cluster, but for the ELR."""
+    return tuple((name, elr_level if name == ELR_FEATURE else level) for name, level in FEATURES)
+
+
 def bootstrap_records(image: ControllerImage, features: tuple[tuple[str, int], ...]) -> Records:
     """The first records of an empty log; with ELR on, the minimum ISR becomes metadata."""
     records: Records = [FeatureLevelRecord(name, level) for name, level in features]

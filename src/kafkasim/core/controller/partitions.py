@@ -10,6 +10,7 @@ from __future__ import annotations
 from kafkasim.core.controller.brokers import check_broker_epoch
 from kafkasim.core.controller.election import ONLINE, PREFERRED, UNCLEAN, PartitionChangeBuilder
 from kafkasim.core.controller.image import PartitionState
+from kafkasim.core.controller.rules import RULES, ControllerRules
 from kafkasim.core.controller.state import ControllerImage
 from kafkasim.core.controller.topics import TopicError, check_manual_assignment
 from kafkasim.core.model.admin_messages import (
@@ -29,7 +30,7 @@ from kafkasim.core.model.cluster_messages import (
     PartitionIsrResult,
 )
 from kafkasim.core.model.errors import ErrorCode
-from kafkasim.core.model.ids import NO_EPOCH, NO_LEADER, NodeId, TopicPartition
+from kafkasim.core.model.ids import NO_LEADER, NodeId, TopicPartition
 from kafkasim.core.model.metadata import (
     NO_LEADER_CHANGE,
     RECOVERED,
@@ -68,14 +69,16 @@ def _election_of(image: ControllerImage, partition: PartitionState) -> int:
 # --- AlterPartition -------------------------------------------------------------------------------------------------
 
 
-def alter_partition(image: ControllerImage, request: AlterPartitionRequest) -> tuple[Records, AlterPartitionResponse]:
+def alter_partition(
+    image: ControllerImage, request: AlterPartitionRequest, rules: ControllerRules = RULES
+) -> tuple[Records, AlterPartitionResponse]:
     error = check_broker_epoch(image, request.broker_id, request.broker_epoch)
     if error is not ErrorCode.NONE:
         return [], AlterPartitionResponse(error)
     records: Records = []
     results = []
     for change in request.partitions:
-        result, record = _alter_one(image, request.broker_id, change)
+        result, record = _alter_one(image, rules, request.broker_id, change)
         results.append(result)
         if record is not None:
             records.append(record)
@@ -83,7 +86,7 @@ def alter_partition(image: ControllerImage, request: AlterPartitionRequest) -> t
 
 
 def _alter_one(
-    image: ControllerImage, sender: NodeId, change: PartitionIsrChange
+    image: ControllerImage, rules: ControllerRules, sender: NodeId, change: PartitionIsrChange
 ) -> tuple[PartitionIsrResult, PartitionChangeRecord | None]:
     tp = change.tp
     topic = image.topics_by_id.get(change.topic_id)
@@ -92,7 +95,7 @@ def _alter_one(
     if not 0 <= tp.partition < len(topic.partitions):
         return PartitionIsrResult(tp, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION), None
     partition = topic.partitions[tp.partition]
-    error = _check_isr_change(image, sender, partition, change)
+    error = _check_isr_change(image, rules, sender, partition, change)
     if error is not ErrorCode.NONE:
         return PartitionIsrResult(tp, error), None
     builder = _builder(image, partition, _election_of(image, partition))
@@ -106,17 +109,22 @@ def _alter_one(
 
 
 def _check_isr_change(
-    image: ControllerImage, sender: NodeId, partition: PartitionState, change: PartitionIsrChange
+    image: ControllerImage,
+    rules: ControllerRules,
+    sender: NodeId,
+    partition: PartitionState,
+    change: PartitionIsrChange,
 ) -> ErrorCode:
     """The checks in Kafka's order, for the first that fails decides what the leader does next."""
-    if change.leader_epoch > partition.leader_epoch or change.partition_epoch > partition.partition_epoch:
-        return ErrorCode.NOT_CONTROLLER  # The leader knows more than this controller: a newer one must exist.
+    state_error = rules.state_error(partition, change)
+    if change.leader_epoch > partition.leader_epoch or state_error is ErrorCode.NOT_CONTROLLER:
+        return ErrorCode.NOT_CONTROLLER
     if change.leader_epoch < partition.leader_epoch:
         return ErrorCode.FENCED_LEADER_EPOCH
     if partition.leader != sender:
         return ErrorCode.INVALID_REQUEST
-    if change.partition_epoch < partition.partition_epoch:
-        return ErrorCode.INVALID_UPDATE_VERSION
+    if state_error is not ErrorCode.NONE:
+        return state_error
     isr = [node for node, _ in change.new_isr]
     if not isr or len(set(isr)) != len(isr) or not set(isr) <= set(partition.replicas) or sender not in isr:
         return ErrorCode.INVALID_REQUEST
@@ -125,8 +133,7 @@ def _check_isr_change(
     if partition.leader_recovery_state == RECOVERED and change.leader_recovery_state == RECOVERING:
         return ErrorCode.INVALID_REQUEST
     for node, broker_epoch in change.new_isr:
-        broker = image.brokers.get(node)
-        if broker is None or not broker.active or broker_epoch not in (NO_EPOCH, broker.broker_epoch):
+        if not rules.may_be_in_isr(image.brokers.get(node), broker_epoch):
             return ErrorCode.INELIGIBLE_REPLICA
     return ErrorCode.NONE
 

@@ -19,8 +19,8 @@ from typing import Any, TypeAlias
 import attrs
 
 from kafkasim.core.controller import brokers, configs, features, partitions, topics
-from kafkasim.core.controller.features import FEATURES
 from kafkasim.core.controller.image import ImageDelta
+from kafkasim.core.controller.rules import rules_of
 from kafkasim.core.controller.state import ControllerImage
 from kafkasim.core.model.admin_messages import (
     AlterConfigsRequest,
@@ -128,7 +128,7 @@ class ControllerNode:
         draw: Draw,
         static_config: dict[str, str] | None = None,
         *,
-        feature_levels: tuple[tuple[str, int], ...] = FEATURES,
+        feature_levels: tuple[tuple[str, int], ...] | None = None,
         protections: Protections = ALL_PROTECTIONS,
     ) -> None:
         """``raft``: this node's voter, which nobody else drives; ``feature_levels``: the levels that a new log starts with."""
@@ -138,8 +138,8 @@ class ControllerNode:
         self.sessions = brokers.Sessions(self.image.broker_int("broker.session.timeout.ms") * 1000)
         self._outbox = outbox
         self._draw = draw
-        self._feature_levels = feature_levels
-        self.protections = protections
+        self._rules = rules_of(protections)
+        self._feature_levels = features.levels(self._rules.elr_level) if feature_levels is None else feature_levels
         self._active_epoch = NO_EPOCH
         self._activated_us = 0
         self._waiting: deque[_Waiting] = deque()
@@ -151,7 +151,7 @@ class ControllerNode:
         self._handlers: dict[type[Any], Callable[[Any, int], Result]] = {
             BrokerRegistrationRequest: self._register,
             BrokerHeartbeatRequest: self._heartbeat,
-            AlterPartitionRequest: lambda request, _: partitions.alter_partition(self.image, request),
+            AlterPartitionRequest: lambda request, _: partitions.alter_partition(self.image, request, self._rules),
             AllocateProducerIdsRequest: lambda request, _: brokers.allocate_producer_ids(self.image, request),
             CreateTopicsRequest: lambda request, _: topics.create_topics(self.image, request, self._draw),
             DeleteTopicsRequest: lambda request, _: topics.delete_topics(self.image, request),
@@ -330,7 +330,7 @@ class ControllerNode:
     # --- brokers ---------------------------------------------------------------------------------------------------
 
     def _register(self, request: BrokerRegistrationRequest, now_us: int) -> Result:
-        return brokers.register_broker(self.image, self.sessions, request, now_us)
+        return brokers.register_broker(self.image, self.sessions, request, now_us, self._rules)
 
     def _heartbeat(self, request: BrokerHeartbeatRequest, now_us: int) -> Result:
         records, response, _ = brokers.heartbeat(self.image, self.sessions, request)

@@ -10,7 +10,7 @@ Differs:  an ISR change that metadata tell of before the controller's answer com
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
 from kafkasim.core.controller.image import PartitionState
 from kafkasim.core.model.cluster_messages import (
@@ -21,7 +21,7 @@ from kafkasim.core.model.cluster_messages import (
 )
 from kafkasim.core.model.effects import NEVER_US
 from kafkasim.core.model.errors import ErrorCode
-from kafkasim.core.model.ids import NodeId, TopicPartition
+from kafkasim.core.model.ids import NO_EPOCH, NodeId, TopicPartition
 from kafkasim.core.model.metadata import RECOVERED
 from kafkasim.core.node.data_plane_partitions import Partitions
 from kafkasim.core.replica.leader import FollowerState, LeaderReplica
@@ -43,13 +43,18 @@ _AWAIT_METADATA = frozenset(
 )
 
 
+#: (broker id, broker epoch) of each member of a proposed ISR.
+_Members: TypeAlias = "tuple[tuple[NodeId, int], ...]"
+_Proposal: TypeAlias = "tuple[LeaderReplica, tuple[NodeId, ...], _Members]"
+
+
 class IsrChanges:
     __slots__ = ("_in_flight", "_partitions", "_queue", "deadline_us")
 
     def __init__(self, partitions: Partitions) -> None:
         self._partitions = partitions
-        #: Proposals that no request carries yet: (leader, partition epoch at the time), in order.
-        self._queue: dict[TopicPartition, LeaderReplica] = {}
+        #: Proposals that no request carries yet, in order.
+        self._queue: dict[TopicPartition, _Proposal] = {}
         self._in_flight = False
         self.deadline_us = NEVER_US
 
@@ -74,7 +79,7 @@ class IsrChanges:
         self._partitions.ctx.note(
             "isr proposed", leader.tp, isr=isr, leader_epoch=leader.leader_epoch, log_end=leader.log.end, behind=gone
         )
-        self._queue[leader.tp] = leader
+        self._queue[leader.tp] = leader, isr, self._members(leader, isr)
         self._send(now_us)
 
     def _send(self, now_us: int) -> None:
@@ -82,20 +87,20 @@ class IsrChanges:
             return
         replicas = self._partitions.replicas
         ctx = self._partitions.ctx
-        asked: list[tuple[LeaderReplica, tuple[NodeId, ...]]] = []
+        asked: list[_Proposal] = []
         changes: list[PartitionIsrChange] = []
-        for tp, leader in self._queue.items():
-            isr = leader.pending_isr
-            if isr is None or replicas.get(tp) is not leader:
+        for tp, proposal in self._queue.items():
+            leader, isr, members = proposal
+            if leader.pending_isr is not isr or replicas.get(tp) is not leader:
                 continue
-            asked.append((leader, isr))
+            asked.append(proposal)
             changes.append(
                 PartitionIsrChange(
                     tp,
                     leader.log.topic_id,
                     leader.leader_epoch,
                     leader.partition_epoch,
-                    tuple((node, self._broker_epoch(node)) for node in isr),
+                    members,
                     # The first change after an unclean election says that the log is sound again.
                     RECOVERED,
                 )
@@ -111,40 +116,44 @@ class IsrChanges:
         request = AlterPartitionRequest(ctx.node_id, ctx.broker_epoch, tuple(changes))
         ctx.send_to_controller(request, answered, now_us)
 
-    def _broker_epoch(self, node: NodeId) -> int:
+    def _members(self, leader: LeaderReplica, isr: tuple[NodeId, ...]) -> _Members:
+        """Each with the broker epoch that its fetches had: a process that was restarted since is not the one that caught up.
+
+        The epoch of one that has not fetched from this leader is not known; it can only be in the ISR already.
+        """
         ctx = self._partitions.ctx
-        if node == ctx.node_id:
-            return ctx.broker_epoch
-        broker = ctx.image.brokers.get(node)
-        return -1 if broker is None else broker.broker_epoch
+        epochs = {follower.node_id: follower.broker_epoch for follower in leader.followers}
+        epochs[ctx.node_id] = ctx.broker_epoch
+        return tuple((node, epochs.get(node, NO_EPOCH)) for node in isr)
 
     def _on_answer(
         self,
-        asked: list[tuple[LeaderReplica, tuple[NodeId, ...]]],
+        asked: list[_Proposal],
         response: AlterPartitionResponse | None,
         error: ErrorCode,
         now_us: int,
     ) -> None:
         self._in_flight = False
         if response is None or response.error is not ErrorCode.NONE:
-            for leader, isr in asked:
+            for proposal in asked:
+                leader, isr, _ = proposal
                 if leader.pending_isr is isr:
-                    self._queue.setdefault(leader.tp, leader)
+                    self._queue.setdefault(leader.tp, proposal)
             self.deadline_us = now_us + _RETRY_US
             return
         results = {result.tp: result for result in response.partitions}
-        for leader, isr in asked:
+        for proposal in asked:
+            leader, isr, _ = proposal
             result = results.get(leader.tp)
             if self._partitions.replicas.get(leader.tp) is not leader or leader.pending_isr is not isr:
                 continue  # Metadata was faster.
-            if result is None:
-                self._queue[leader.tp] = leader
-            else:
-                self._on_result(leader, result, now_us)
+            if result is None or not self._on_result(leader, result, now_us):
+                self._queue[leader.tp] = proposal
         self._send(now_us)
         self._partitions.settle(now_us)
 
-    def _on_result(self, leader: LeaderReplica, result: PartitionIsrResult, now_us: int) -> None:
+    def _on_result(self, leader: LeaderReplica, result: PartitionIsrResult, now_us: int) -> bool:
+        """False if the same must be asked again."""
         note = self._partitions.ctx.note
         if result.error is ErrorCode.NONE:
             if result.leader_epoch == leader.leader_epoch and result.partition_epoch >= leader.partition_epoch:
@@ -154,12 +163,12 @@ class IsrChanges:
                 self._partitions.advance(leader, now_us)
             else:
                 note("isr update failed", leader.tp, error=result.error)
-            return
+            return True
         note("isr update failed", leader.tp, error=result.error)
         if result.error in _ROLL_BACK:
             leader.roll_back_isr()
-        elif result.error not in _AWAIT_METADATA:
-            self._queue[leader.tp] = leader
+            return True
+        return result.error in _AWAIT_METADATA
 
     def overtaken(self, leader: LeaderReplica, state: PartitionState) -> None:
         """Metadata is about to tell the leader what the controller's answer would have told it."""

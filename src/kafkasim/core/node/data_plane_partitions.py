@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
+from kafkasim.core.controller.rules import rules_of as controller_rules_of
 from kafkasim.core.log.log import Log
 from kafkasim.core.log.settings import LogSettings
 from kafkasim.core.model.errors import ErrorCode
@@ -100,6 +101,7 @@ class Partitions:
 
     __slots__ = (
         "_joiners",
+        "_may_be_in_isr",
         "_refusals",
         "_settings",
         "checkpoint_watch",
@@ -121,6 +123,7 @@ class Partitions:
     def __init__(self, ctx: BrokerContext) -> None:
         self.ctx = ctx
         self.rules = rules_of(ctx.protections)
+        self._may_be_in_isr = controller_rules_of(ctx.protections).may_be_in_isr
         #: Who holds a high watermark back though it is in no ISR: whoever may join one.
         self._joiners = self.eligible if self.rules.waits_for_joiners else _nobody_joins
         self.replicas: dict[TopicPartition, Replica] = {}
@@ -193,8 +196,7 @@ class Partitions:
 
     def eligible(self, node_id: NodeId, broker_epoch: int) -> bool:
         """May this replica join an ISR, as far as the metadata tells?"""
-        broker = self.ctx.image.brokers.get(node_id)
-        return broker is not None and broker.active and broker_epoch in (-1, broker.broker_epoch)
+        return self._may_be_in_isr(self.ctx.image.brokers.get(node_id), broker_epoch)
 
     def alive(self, node_id: NodeId) -> bool:
         broker = self.ctx.image.brokers.get(node_id)
