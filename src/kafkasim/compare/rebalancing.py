@@ -18,7 +18,19 @@ import attrs
 
 from kafkasim.compare.observe import Observed, observe, owners_at
 from kafkasim.compare.result import Comparison, Run, run_of
-from kafkasim.compare.scenario import CRASH, GROW, JOIN, LEAVE, ROLL, Event, Scenario, SlowMember, newest, roll_pause_s
+from kafkasim.compare.scenario import (
+    CRASH,
+    GROW,
+    JOIN,
+    LEAVE,
+    RESTART_S,
+    ROLL,
+    Event,
+    Scenario,
+    SlowMember,
+    newest,
+    roll_pause_s,
+)
 from kafkasim.connect import connect
 from kafkasim.errors import ConfigurationError
 
@@ -134,7 +146,6 @@ class _Member:
     name: str
     task: Any
     started_s: float
-    ended_s: float | None = None
 
 
 class _Stage:
@@ -153,7 +164,6 @@ class _Stage:
         self._group = cluster.name(f"{protocol}-group")
         self._slow = {slow.member: slow for slow in scenario.slow}
         self._members: dict[int, _Member] = {}
-        self._everybody: list[_Member] = []
         self._killed_s: dict[str, float] = {}
         self._generations: list[tuple[float, int]] = []
         #: Members that are to close: a thread cannot be stopped inside the client, so it looks here.
@@ -179,7 +189,7 @@ class _Stage:
                 self._happen(event, stream)
         self._pass_until(origin_s + scenario.duration_s)
         observed = self._observed(origin_s)
-        survivors = [member.name for member in self._members.values()]
+        unmoved = [member.name for member in self._members.values() if member.started_s <= origin_s]
         self._end(stream)
         return run_of(
             self._protocol,
@@ -188,7 +198,7 @@ class _Stage:
             observed,
             began_s - origin_s,
             self._rebalances(origin_s),
-            [member.name for member in self._everybody if member.started_s <= origin_s and member.name in survivors],
+            unmoved,
             {f"m{slow.member}" for slow in scenario.slow},
         )
 
@@ -214,9 +224,7 @@ class _Stage:
             name=name,
             process=self._in_processes,
         )
-        member = _Member(name, task, self._cluster.now)
-        self._members[number] = member
-        self._everybody.append(member)
+        self._members[number] = _Member(name, task, self._cluster.now)
 
     def _happen(self, event: Event, stream: _Stream) -> None:
         if event.what == GROW:
@@ -225,8 +233,9 @@ class _Stage:
         elif event.what == ROLL:
             for number in list(self._members):
                 self._leave(number)
+                self._cluster.run_for(RESTART_S)
                 self._start(number)
-                self._cluster.run_for(roll_pause_s(event))
+                self._cluster.run_for(max(0.0, roll_pause_s(event) - RESTART_S))
         else:
             number = newest(self._members) if event.argument is None else int(event.argument)
             if event.what == LEAVE:

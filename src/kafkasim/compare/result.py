@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import html
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ STOPPED_INTERVALS = 3.0
 class Moment:
     """What one event cost, until the next event or the end.
 
-    ``member_pause_s``: the longest time without records of a healthy member that had been there from the start.
+    ``member_pause_s``: the longest time without records of a healthy member that was there all the time (None: nobody was).
     ``partition_pause_s``: the longest time between two records of a partition, whoever read it.
     ``stopped_partitions``: how many stopped at all. ``moved``: how many have another owner at the end than before.
     ``settled_after_s``: from the event to the last change of ownership. ``caught_up_after_s``: until the lag was back where it had been;
@@ -46,7 +46,7 @@ class Moment:
     """
 
     event: Event
-    member_pause_s: float
+    member_pause_s: float | None
     partition_pause_s: float
     stopped_partitions: int
     moved: int
@@ -67,7 +67,7 @@ class Run:
     properties: dict[str, object]
     first_records_s: float | None
     stopped_s: float
-    member_pause_s: float
+    member_pause_s: float | None
     partition_pause_s: float
     moved: int
     rebalances: int
@@ -130,7 +130,7 @@ class Comparison:
                 [
                     run.protocol,
                     f"{run.stopped_s:.2f}",
-                    _seconds(run.member_pause_s),
+                    _pause(run.member_pause_s),
                     _seconds(run.partition_pause_s),
                     "",
                     str(run.moved),
@@ -236,7 +236,7 @@ def run_of(
         properties=properties,
         first_records_s=max(first) - began_s if len(first) == scenario.members else None,
         stopped_s=_stopped_s(scenario, observed, whole),
-        member_pause_s=max((longest(pauses(times.get(name, []), whole)) for name in healthy), default=0.0),
+        member_pause_s=_member_pause_s(times, healthy, whole),
         partition_pause_s=max(
             (longest(_partition_pauses(observed, p, whole)) for p in observed.partitions), default=0.0
         ),
@@ -261,7 +261,7 @@ def _moment(
     moves = changes(observed, within)
     return Moment(
         event=event,
-        member_pause_s=max((longest(pauses(times.get(name, []), within)) for name in healthy), default=0.0),
+        member_pause_s=_member_pause_s(times, healthy, within),
         partition_pause_s=max(gaps.values(), default=0.0),
         stopped_partitions=sum(1 for gap in gaps.values() if gap > allowed_s),
         moved=sum(1 for partition, owners in after.items() if partition in before and before[partition] != owners),
@@ -270,6 +270,10 @@ def _moment(
         peak_lag=max((value for at_s, value in lag if from_s <= at_s < to_s), default=0),
         caught_up_after_s=_caught_up_after_s(lag, within, scenario.partitions),
     )
+
+
+def _member_pause_s(times: Mapping[str, Sequence[float]], members: Sequence[str], within: Span) -> float | None:
+    return max((longest(pauses(times.get(name, []), within)) for name in members), default=None)
 
 
 def _partition_pauses(observed: Observed, partition: int, within: Span) -> list[Span]:
@@ -317,7 +321,7 @@ def _moment_row(moment: Moment) -> list[str]:
     return [
         f"  {moment.event}",
         "",
-        _seconds(moment.member_pause_s),
+        _pause(moment.member_pause_s),
         _seconds(moment.partition_pause_s),
         str(moment.stopped_partitions),
         str(moment.moved),
@@ -331,6 +335,10 @@ def _moment_row(moment: Moment) -> list[str]:
 
 def _seconds(value: float | None) -> str:
     return "not in time" if value is None else f"{value:.2f} s"
+
+
+def _pause(value: float | None) -> str:
+    return "" if value is None else _seconds(value)
 
 
 def _line(cells: Sequence[str], widths: Sequence[int]) -> str:

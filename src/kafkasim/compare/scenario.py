@@ -19,10 +19,12 @@ KINDS = {
     JOIN: "one more member starts",
     LEAVE: "a member closes; `leave@40:2` names it, otherwise the newest",
     CRASH: "a member is killed; `crash@40:2` names it, otherwise the newest",
-    ROLL: "every member is closed and started again, one after the other; `roll@60:10` waits 10 s between two (default 10)",
+    ROLL: "every member is closed and started again 3 s later, one after the other; `roll@60:15` does one every 15 s (default 10)",
     GROW: "the topic gets more partitions; `grow@80:48` to 48",
 }
 _DEFAULT_ROLL_S = 10.0
+#: How long a member is away in a roll.
+RESTART_S = 3.0
 #: How long a run goes on after its last event.
 AFTERMATH_S = 60.0
 
@@ -150,8 +152,10 @@ class Scenario:
                 if not present:
                     raise ConfigurationError(f"event {event}: it would leave no member")
             elif event.what == ROLL:
-                if roll_pause_s(event) <= 0:
-                    raise ConfigurationError(f"event {event}: the pause between two restarts must be more than 0 s")
+                if roll_pause_s(event) < RESTART_S:
+                    raise ConfigurationError(
+                        f"event {event}: a restart takes {RESTART_S:g} s, so one every so many or more"
+                    )
             elif event.what == GROW:
                 if event.argument is None or event.argument <= partitions:
                     raise ConfigurationError(
