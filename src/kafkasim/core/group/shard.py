@@ -129,6 +129,7 @@ class GroupShard:
         return self._offsets.store
 
     def on_deadline(self, now_us: int) -> None:
+        """What is due, but no more than one write of a consumer group: the next is computed from what that one makes of it."""
         for key in self._timers.due(now_us):
             if key == _EXPIRE_OFFSETS:
                 self._expire_offsets(now_us)
@@ -138,6 +139,8 @@ class GroupShard:
                 group.on_timer(key, now_us)
             else:
                 self._consumers.on_timer(key, now_us)
+                if self.effects:
+                    return
 
     def on_request(self, request: Any, client_host: str, token: Token, now_us: int) -> None:
         self._handlers[type(request)](request, client_host, token, now_us)
