@@ -32,6 +32,14 @@ from kafkasim.core.model.server_config import BROKER_CONFIGS, GROUP_CONFIGS, TOP
 
 MIN_ISR = "min.insync.replicas"
 _MAX_VALUE_LENGTH = 32767
+_BOUNDED_SHARE_CONFIGS = (
+    "heartbeat.interval.ms",
+    "session.timeout.ms",
+    "record.lock.duration.ms",
+    "delivery.count.limit",
+    "partition.max.record.locks",
+    "assignment.interval.ms",
+)
 
 Records = list[MetadataRecord]
 Change = tuple[str, int, str | None]
@@ -234,11 +242,13 @@ def _check_values(kind: str, keys: dict[str, ServerConfigKey], values: dict[str,
 
 def _validate_group(image: ControllerImage, values: dict[str, str]) -> None:
     """What a group may choose for itself lies within the bounds that the broker's own configs set."""
-    for kind in ("heartbeat.interval.ms", "session.timeout.ms", "assignment.interval.ms"):
-        name = f"consumer.{kind}"
+    bounded = [("consumer", kind) for kind in ("heartbeat.interval.ms", "session.timeout.ms", "assignment.interval.ms")]
+    bounded += [("share", kind) for kind in _BOUNDED_SHARE_CONFIGS]
+    for protocol, kind in bounded:
+        name = f"{protocol}.{kind}"
         if name not in values:
             continue
-        low, high = f"group.consumer.min.{kind}", f"group.consumer.max.{kind}"
+        low, high = f"group.{protocol}.min.{kind}", f"group.{protocol}.max.{kind}"
         if int(values[name]) < image.broker_int(low):
             raise ConfigError(ErrorCode.INVALID_CONFIG, f"{name} must be greater than or equal to {low}")
         if int(values[name]) > image.broker_int(high):

@@ -6,9 +6,11 @@ Rule 1:   a value is kept as the string the user gave; ``parse`` turns it into b
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TypeAlias
 
 from kafkasim.core.model.message import message
+from kafkasim.core.model.share_offset_reset import share_offset_reset_problem
 
 ConfigScalar: TypeAlias = "bool | int | str | tuple[str, ...] | None"
 
@@ -28,6 +30,8 @@ class ServerConfigKey:
     choices: tuple[str, ...] = ()
     synonym: str | None = None
     read_only: bool = False
+    #: What is wrong with a text, in Kafka's words; None if nothing is.
+    check: Callable[[str], str | None] | None = None
 
     def parse(self, text: str | None) -> ConfigScalar:
         """The typed value of ``text``; ValueError with Kafka's words if it is none."""
@@ -43,6 +47,9 @@ class ServerConfigKey:
                 self._check_choice(item)
             return items
         self._check_choice(text)
+        problem = self.check(text) if self.check is not None else None
+        if problem is not None:
+            raise ValueError(f"Invalid value {text} for configuration {self.name}: {problem}")
         return text
 
     def _parse_bool(self, text: str) -> bool:
@@ -171,6 +178,27 @@ BROKER_CONFIGS: dict[str, ServerConfigKey] = _table(
     _K("group.max.session.timeout.ms", "int", "1800000", read_only=True),
     _K("group.max.size", "int", str(INT_MAX), 1, read_only=True),
     _K("group.min.session.timeout.ms", "int", "6000", read_only=True),
+    _K("group.share.assignment.interval.ms", "int", "1000", 0),
+    _K("group.share.delivery.count.limit", "int", "5", 2, 10),
+    _K("group.share.heartbeat.interval.ms", "int", "5000", 1, read_only=True),
+    _K("group.share.initialize.retry.interval.ms", "int", "30000", 1, read_only=True),
+    _K("group.share.max.assignment.interval.ms", "int", "15000", 0, read_only=True),
+    _K("group.share.max.delivery.count.limit", "int", "10", 5, 25, read_only=True),
+    _K("group.share.max.heartbeat.interval.ms", "int", "15000", 1, read_only=True),
+    _K("group.share.max.partition.max.record.locks", "int", "4000", 2000, 10000, read_only=True),
+    _K("group.share.max.record.lock.duration.ms", "int", "60000", 30000, 3600000, read_only=True),
+    _K("group.share.max.session.timeout.ms", "int", "60000", 1, read_only=True),
+    _K("group.share.max.share.sessions", "int", "2000", 1, read_only=True),
+    _K("group.share.max.size", "int", "200", 1, 1000, read_only=True),
+    _K("group.share.min.assignment.interval.ms", "int", "0", 0, read_only=True),
+    _K("group.share.min.delivery.count.limit", "int", "2", 2, 5, read_only=True),
+    _K("group.share.min.heartbeat.interval.ms", "int", "5000", 1, read_only=True),
+    _K("group.share.min.partition.max.record.locks", "int", "100", 100, 2000, read_only=True),
+    _K("group.share.min.record.lock.duration.ms", "int", "15000", 1000, 30000, read_only=True),
+    _K("group.share.min.session.timeout.ms", "int", "45000", 1, read_only=True),
+    _K("group.share.partition.max.record.locks", "int", "2000", 100, 10000, read_only=True),
+    _K("group.share.record.lock.duration.ms", "int", "30000", 1000, 3600000, read_only=True),
+    _K("group.share.session.timeout.ms", "int", "45000", 1, read_only=True),
     _K("initial.broker.registration.timeout.ms", "int", "60000", read_only=True),
     _K("leader.imbalance.check.interval.seconds", "int", "300", 1, read_only=True),
     _K("log.cleaner.backoff.ms", "long", "15000", 0),
@@ -222,6 +250,12 @@ BROKER_CONFIGS: dict[str, ServerConfigKey] = _table(
     _K("replica.high.watermark.checkpoint.interval.ms", "int", "5000", read_only=True),
     _K("replica.lag.time.max.ms", "int", "30000", read_only=True),
     _K("replica.selector.class", "string", None, read_only=True),
+    _K("share.coordinator.snapshot.update.records.per.snapshot", "int", "500", 0, 500, read_only=True),
+    _K("share.coordinator.state.topic.min.isr", "int", "2", 1, read_only=True),
+    _K("share.coordinator.state.topic.num.partitions", "int", "50", 1, read_only=True),
+    _K("share.coordinator.state.topic.replication.factor", "int", "3", 1, read_only=True),
+    _K("share.coordinator.state.topic.segment.bytes", "int", "104857600", 1, read_only=True),
+    _K("share.coordinator.write.timeout.ms", "int", "5000", 1, read_only=True),
     _K("unclean.leader.election.enable", "bool", "false"),
     _K("unclean.leader.election.interval.ms", "int", "300000", read_only=True),
 )
@@ -231,20 +265,20 @@ GROUP_CONFIGS: dict[str, ServerConfigKey] = _table(
     _K("consumer.assignment.interval.ms", "int", "1000", 0, synonym="group.consumer.assignment.interval.ms"),
     _K("consumer.heartbeat.interval.ms", "int", "5000", 1, synonym="group.consumer.heartbeat.interval.ms"),
     _K("consumer.session.timeout.ms", "int", "45000", 1, synonym="group.consumer.session.timeout.ms"),
-    _K("share.assignment.interval.ms", "int", "1000", 0),
-    _K("share.auto.offset.reset", "string", "latest"),
-    _K("share.delivery.count.limit", "int", "5", 2),
-    _K("share.heartbeat.interval.ms", "int", "5000", 1),
+    _K("share.assignment.interval.ms", "int", "1000", 0, synonym="group.share.assignment.interval.ms"),
+    _K("share.auto.offset.reset", "string", "latest", check=share_offset_reset_problem),
+    _K("share.delivery.count.limit", "int", "5", 2, synonym="group.share.delivery.count.limit"),
+    _K("share.heartbeat.interval.ms", "int", "5000", 1, synonym="group.share.heartbeat.interval.ms"),
     _K(
         "share.isolation.level",
         "string",
         "read_uncommitted",
         choices=("read_committed", "read_uncommitted"),
     ),
-    _K("share.partition.max.record.locks", "int", "2000", 100),
-    _K("share.record.lock.duration.ms", "int", "30000", 1000),
+    _K("share.partition.max.record.locks", "int", "2000", 100, synonym="group.share.partition.max.record.locks"),
+    _K("share.record.lock.duration.ms", "int", "30000", 1000, synonym="group.share.record.lock.duration.ms"),
     _K("share.renew.acknowledge.enable", "bool", "true"),
-    _K("share.session.timeout.ms", "int", "45000", 1),
+    _K("share.session.timeout.ms", "int", "45000", 1, synonym="group.share.session.timeout.ms"),
     _K("streams.assignment.interval.ms", "int", "1000", 0),
     _K("streams.heartbeat.interval.ms", "int", "5000", 1),
     _K("streams.initial.rebalance.delay.ms", "int", "3000", 0),

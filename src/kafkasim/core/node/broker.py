@@ -17,6 +17,10 @@ from kafkasim.core.node.data_plane import DataPlane
 from kafkasim.core.node.group_coordinator import GroupCoordinator
 from kafkasim.core.node.life_cycle import LifeCycle
 from kafkasim.core.node.metadata_api import MetadataApi
+from kafkasim.core.node.share_coordinator import ShareCoordinator
+from kafkasim.core.node.share_group_coordinator import ShareGroupCoordinator
+from kafkasim.core.node.share_persister import SharePersister
+from kafkasim.core.node.share_plane import SharePlane
 from kafkasim.core.quorum.raft import RaftReplica
 
 
@@ -63,10 +67,22 @@ class BrokerNode:
         self.metadata_api = MetadataApi(ctx, cluster_id)
         self.data_plane = DataPlane(ctx, now_us)
         self.groups = GroupCoordinator(ctx, self.data_plane, self.metadata_api.create_topic)
+        share_coordinator = ShareCoordinator(ctx, self.data_plane)
+        persister = SharePersister(ctx, share_coordinator, self.metadata_api.create_topic)
+        self.share_plane = SharePlane(ctx, self.data_plane, persister)
+        self.share_groups = ShareGroupCoordinator(ctx, self.data_plane, persister, self.groups.has_group)
+        self.groups.list_share_groups = self.share_groups.listed
         self.life_cycle = LifeCycle(
             ctx, raft, self.publish, host=host, port=port, drives_raft=drives_raft, on_stopped=self._stop
         )
-        self._components: tuple[Component, ...] = (self.data_plane, self.groups, self.metadata_api)
+        self._components: tuple[Component, ...] = (
+            self.data_plane,
+            self.groups,
+            share_coordinator,
+            self.share_groups,
+            self.share_plane,
+            self.metadata_api,
+        )
         self._by_api_key = {key: component for component in self._components for key in component.API_KEYS}
 
     @property
@@ -88,6 +104,12 @@ class BrokerNode:
         groups_us = self.groups.deadline_us
         if groups_us < deadline_us:
             deadline_us = groups_us
+        share_us = self.share_plane.deadline_us
+        if share_us < deadline_us:
+            deadline_us = share_us
+        share_us = self.share_groups.deadline_us
+        if share_us < deadline_us:
+            deadline_us = share_us
         search_us = self.life_cycle.search_us
         if search_us < deadline_us:
             deadline_us = search_us

@@ -162,6 +162,11 @@ class DataPlane:
         """A view for oracles: ``log_start``, ``log_end``, ``high_watermark``, ``leader_epoch``, ``is_leader``, ``log``."""
         return self._partitions.replicas.get(tp)
 
+    def tell_visible(self, on_visible: Callable[[TopicPartition], None]) -> dict[TopicPartition, None]:
+        """``on_visible(tp)`` is called when more of a partition becomes visible that is in the returned dict."""
+        self._partitions.on_visible = on_visible
+        return self._partitions.watched
+
     # --- metadata --------------------------------------------------------------------------------------------------
 
     def on_image(self, delta: ImageDelta, now_us: int) -> None:

@@ -109,12 +109,14 @@ class Partitions:
         "ended_appends",
         "lag_us",
         "lag_watch",
+        "on_visible",
         "on_watch",
         "produces",
         "replicas",
         "retention_watch",
         "rules",
         "settle",
+        "watched",
         "woken_deletes",
         "woken_fetches",
         "woken_sessions",
@@ -143,6 +145,9 @@ class Partitions:
         self.on_watch: Callable[[int, Replica, int], None] = _nobody_watches
         #: Called at the end of inputs that do not come through the data plane itself: answers to its own requests.
         self.settle: Callable[[int], None] = _nobody_settles
+        #: Partitions of which a neighbour in the broker wants to know when more becomes visible, and whom to tell.
+        self.watched: dict[TopicPartition, None] = {}
+        self.on_visible: Callable[[TopicPartition], None] = _nobody_looks
 
     # --- lookups ---------------------------------------------------------------------------------------------------
 
@@ -249,6 +254,8 @@ class Partitions:
 
         A parked fetch only counts the bytes that became visible; its partitions are read when these may be enough.
         """
+        if self.watched and replica.tp in self.watched:
+            self.on_visible(replica.tp)
         fetches = replica.waiting_fetches
         if fetches:
             visible_bytes = replica.log.bytes_between(old_high_watermark, replica.high_watermark, 1 << 62)
@@ -330,6 +337,10 @@ def _nobody_watches(bit: int, replica: Replica, now_us: int) -> None:
 
 def _nobody_joins(node_id: NodeId, broker_epoch: int) -> bool:
     return False
+
+
+def _nobody_looks(tp: TopicPartition) -> None:
+    raise AssertionError("a partition is watched for nobody")
 
 
 def _nobody_settles(now_us: int) -> None:

@@ -42,6 +42,7 @@ from kafkasim.core.model.group_messages import (
     JoinGroupResponse,
     LeaveGroupRequest,
     LeaveGroupResponse,
+    ListedGroup,
     ListGroupsRequest,
     ListGroupsResponse,
     OffsetCommitRequest,
@@ -90,6 +91,8 @@ class GroupCoordinator:
         self._shards: dict[int, GroupShard] = {}
         self._epochs: dict[int, int] = {}
         self._topics = GroupTopics(ctx.image)
+        #: The share groups of this broker, which have shards of their own.
+        self.list_share_groups: Callable[[], list[ListedGroup]] = list
         #: The earliest deadline of any shard; lowered whenever a shard was touched, raised only in ``on_deadline``.
         self.deadline_us = NEVER_US
 
@@ -140,13 +143,17 @@ class GroupCoordinator:
     def _list_groups(self, call: Call, request: ListGroupsRequest) -> None:
         states = [state.lower() for state in request.states]
         types = [kind.lower() for kind in request.types]
+        known = [listed for shard in self._shards.values() for listed in shard.listed()]
         groups = [
             listed
-            for shard in self._shards.values()
-            for listed in shard.listed()
+            for listed in (*known, *self.list_share_groups())
             if (not states or listed.group_state.lower() in states) and (not types or listed.group_type in types)
         ]
         self._ctx.reply(call, ListGroupsResponse(ErrorCode.NONE, tuple(groups)))
+
+    def has_group(self, group_id: str) -> bool:
+        """Is there a classic or a consumer group of this name on this broker?"""
+        return any(group_id in shard.groups for shard in self._shards.values())
 
     def _to_shard(self, call: Call, now_us: int) -> None:
         request = call.request

@@ -73,6 +73,7 @@ from kafkasim.core.model.messages import (
 )
 from kafkasim.core.model.names import topic_name_problem
 from kafkasim.core.model.server_config import BROKER_CONFIGS, GROUP_CONFIGS, TOPIC_CONFIGS, ServerConfigKey
+from kafkasim.core.model.share_messages import SHARE_GROUP_STATE_TOPIC
 from kafkasim.core.node import config_admin
 from kafkasim.core.node.context import BrokerContext, Call
 
@@ -192,6 +193,21 @@ class MetadataApi:
                 ),
             )
 
+        elif name == SHARE_GROUP_STATE_TOPIC:
+            image = self._ctx.image
+            spec = NewTopicSpec(
+                name,
+                image.broker_int("share.coordinator.state.topic.num.partitions"),
+                image.broker_int("share.coordinator.state.topic.replication.factor"),
+                configs=(
+                    ("cleanup.policy", "delete"),
+                    ("compression.type", "producer"),
+                    ("retention.ms", "-1"),
+                    ("segment.bytes", str(image.broker_int("share.coordinator.state.topic.segment.bytes"))),
+                    ("min.insync.replicas", str(image.broker_int("share.coordinator.state.topic.min.isr"))),
+                ),
+            )
+
         def created(response: EnvelopeResponse | None, error: ErrorCode, now_us: int) -> None:
             self._creating.pop(name, None)
 
@@ -201,7 +217,7 @@ class MetadataApi:
         cached = self._topics.get(topic.name)
         if cached is None:
             partitions = tuple(self._partition_metadata(state) for state in topic.partitions)
-            internal = topic.name == CONSUMER_OFFSETS_TOPIC
+            internal = topic.name in (CONSUMER_OFFSETS_TOPIC, SHARE_GROUP_STATE_TOPIC)
             cached = TopicMetadata(ErrorCode.NONE, topic.name, topic.topic_id, internal, partitions)
             self._topics[topic.name] = cached
         return cached

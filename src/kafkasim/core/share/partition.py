@@ -74,7 +74,6 @@ class SharePartition:
         "batches",
         "delivery_complete_count",
         "end_offset",
-        "fetch_lock",
         "find_next",
         "firsts",
         "gap",
@@ -106,8 +105,6 @@ class SharePartition:
         self.find_next = False
         self.gap: GapWindow | None = None
         self.writes: list[StateWrite] = []
-        #: Who reads the log for this partition right now: one fetch at a time.
-        self.fetch_lock: object | None = None
         self._locks: list[tuple[int, int, int, int]] = []
         self._sequence = 0
 

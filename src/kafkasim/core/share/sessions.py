@@ -30,13 +30,15 @@ class ShareSession:
 class ShareSessions:
     """Keyed by (group id, member id)."""
 
-    __slots__ = ("_by_connection", "_max_sessions", "_members", "_sessions")
+    __slots__ = ("_by_connection", "_groups", "_max_sessions", "_members", "_sessions")
 
     def __init__(self, max_sessions: int) -> None:
         self._max_sessions = max_sessions
         self._sessions: dict[tuple[str, str], ShareSession] = {}
         self._by_connection: dict[int, dict[tuple[str, str], None]] = {}
         self._members: dict[str, int] = {}
+        #: Connection -> the groups that had a session over it, whether it is still open or not.
+        self._groups: dict[int, dict[str, None]] = {}
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -93,6 +95,7 @@ class ShareSessions:
         key = (group_id, member_id)
         self._sessions[key] = session
         self._by_connection.setdefault(connection_id, {})[key] = None
+        self._groups.setdefault(connection_id, {})[group_id] = None
         self._members[group_id] = self._members.get(group_id, 0) + 1
         return session, ErrorCode.NONE
 
@@ -127,3 +130,7 @@ class ShareSessions:
     def of_connection(self, connection_id: int) -> list[ShareSession]:
         """The sessions that were opened over a connection."""
         return [self._sessions[key] for key in self._by_connection.get(connection_id, {})]
+
+    def close_connection(self, connection_id: int) -> list[str]:
+        """The connection is gone: the groups that had sessions over it."""
+        return list(self._groups.pop(connection_id, {}))
