@@ -4,7 +4,7 @@ The exponent is the slope on logarithmic axes: 1 is linear. What a cluster costs
 the last step stands beside that of all. Memory is what the process holds more than before the work; its exponent is that of the
 total. Virtual time is what the cluster's own timers need.
 
-    python -m benchmarks.scale [--large] [--only partitions|groups|members] [--profile]
+    python -m benchmarks.scale [--large] [--only partitions|groups|members|consumers] [--profile]
 
 ``--large`` adds 10^6 partitions, 10^3 groups and 10^3 members (minutes, and gigabytes for the partitions).
 """
@@ -22,9 +22,14 @@ from benchmarks.measure import exponent, in_fresh_process, machine, resident_byt
 
 IDLE_SECONDS = 10.0
 RECORDS = 1_000
-POINTS = {"partitions": (1_000, 10_000, 50_000), "groups": (1, 10, 100), "members": (10, 30, 100)}
+POINTS = {
+    "partitions": (1_000, 10_000, 50_000),
+    "groups": (1, 10, 100),
+    "members": (10, 30, 100),
+    "consumers": (100, 1_000, 10_000),
+}
 LARGE = {"partitions": (1_000_000,), "groups": (1_000,), "members": (1_000,)}
-TINY = {"partitions": (100, 300), "groups": (1, 4), "members": (2, 6)}
+TINY = {"partitions": (100, 300), "groups": (1, 4), "members": (2, 6), "consumers": (2, 6)}
 _TOPIC = "call.completed"
 
 Figures = dict[str, float]
@@ -104,6 +109,31 @@ def members(count: int) -> Figures:
         }
 
 
+def consumers(count: int) -> Figures:
+    """One group of the consumer protocol (KIP-848) with so many members and as many partitions: all join at once, until each has one."""
+    import kafkasim
+
+    with kafkasim.Cluster(brokers=3, seed=1) as cluster:
+        cluster.create_topic(_TOPIC, partitions=count, replication_factor=3)
+        gc.collect()
+        before = resident_bytes()
+        started = time.perf_counter()
+        config = {"group.protocol": "consumer", "auto.offset.reset": "earliest"}
+        members = [cluster.consumer("billing", [_TOPIC], config) for _ in range(count)]
+        waiting = members
+        while waiting:
+            cluster.run_for(0.5)
+            for consumer in waiting:
+                consumer.poll(0)
+            waiting = [consumer for consumer in waiting if len(consumer.assignment()) != 1]
+        assert cluster.describe_group("billing").state == "Stable"
+        return {
+            "join s": time.perf_counter() - started,
+            "join virtual s": cluster.now,
+            "bytes a member": (resident_bytes() - before) / count,
+        }
+
+
 def _join(cluster: Any, consumers: list[Any]) -> None:
     """Poll until each has partitions; the waiting in between is the cluster's, or a thousand polls would take it in turns."""
     waiting = list(consumers)
@@ -114,7 +144,12 @@ def _join(cluster: Any, consumers: list[Any]) -> None:
         waiting = [consumer for consumer in waiting if not consumer.assignment()]
 
 
-WORK: dict[str, Callable[[int], Figures]] = {"partitions": idle_partitions, "groups": groups, "members": members}
+WORK: dict[str, Callable[[int], Figures]] = {
+    "partitions": idle_partitions,
+    "groups": groups,
+    "members": members,
+    "consumers": consumers,
+}
 
 
 def grow(what: str, sizes: tuple[int, ...]) -> None:

@@ -76,7 +76,8 @@ class Rebalancing:
         if kind == ASSIGN:
             self.group_assignment = sorted([*owned, *partitions])
         else:
-            left = [tp for tp in owned if tp not in partitions]
+            given_up = set(partitions)
+            left = [tp for tp in owned if tp not in given_up]
             self.group_assignment = left or None
 
     def _count_rebalance(self, now_us: int) -> None:

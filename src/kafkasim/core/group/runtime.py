@@ -93,7 +93,8 @@ class Runtime:
         self._wall_offset_us = wall_offset_us
         self._replay = replay
         #: Appends that are not committed yet, oldest first: who waits for each.
-        self._in_flight: list[list[Done]] = []
+        self._in_flight: dict[int, list[Done]] = {}
+        self._appends = 0
 
     def wall_ms(self, now_us: int) -> int:
         return (now_us + self._wall_offset_us) // 1000
@@ -108,9 +109,10 @@ class Runtime:
             self._once_committed(plan, done, now_us)
             return
         waiting: list[Done] = [done]
+        self._appends = number = self._appends + 1
 
         def appended(now_us: int) -> None:
-            self._in_flight.append(waiting)
+            self._in_flight[number] = waiting
             for act in plan.unless_refused:
                 act(now_us)
             for record in plan.records:
@@ -119,7 +121,7 @@ class Runtime:
                 act(now_us)
 
         def committed(error: ErrorCode, now_us: int) -> None:
-            self._in_flight = [each for each in self._in_flight if each is not waiting]
+            self._in_flight.pop(number, None)
             if error is ErrorCode.NONE:
                 for act in plan.committed:
                     act(now_us)
@@ -136,6 +138,6 @@ class Runtime:
             done(error, now_us)
 
         if self._in_flight:
-            self._in_flight[-1].append(finish)
+            self._in_flight[next(reversed(self._in_flight))].append(finish)
         else:
             finish(ErrorCode.NONE, now_us)
