@@ -57,11 +57,11 @@ def dump(image: MetadataImage) -> dict[str, Any]:
         "next": (image.next_offset, image.next_producer_id),
     }
     if isinstance(image, ControllerImage):
-        dumped["in_isr"] = {node: set(tps) for node, tps in image.in_isr.items() if tps}
-        dumped["in_elr"] = {node: set(tps) for node, tps in image.in_elr.items() if tps}
-        dumped["led"] = {node: count for node, count in image.led_counts.items() if count}
-        dumped["leaderless"] = set(image.leaderless)
-        dumped["imbalanced"] = set(image.imbalanced)
+        dumped["in_isr"] = {node: set(tps) for node, tps in image.index.in_isr.items() if tps}
+        dumped["in_elr"] = {node: set(tps) for node, tps in image.index.in_elr.items() if tps}
+        dumped["led"] = {node: count for node, count in image.index.led_counts.items() if count}
+        dumped["leaderless"] = set(image.index.leaderless)
+        dumped["imbalanced"] = set(image.index.imbalanced)
         dumped["collisions"] = {name: set(names) for name, names in image.collisions.items()}
         dumped["register_offsets"] = dict(image.register_offsets)
     return dumped

@@ -48,6 +48,7 @@ def written(record: MetadataRecord) -> tuple[str, Fields]:
     fields = {
         name: list(value) if isinstance(value, tuple) else value
         for name, value in attrs.asdict(cast(attrs.AttrsInstance, record), recurse=False).items()
+        if name != "replayed"
     }
     return type(record).__name__, fields
 

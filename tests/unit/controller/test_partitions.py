@@ -127,7 +127,7 @@ def test_leaders_go_home_every_five_minutes(plane: Plane) -> None:
     assert plane.partition().leader == 2
     plane.advance(300 * SECOND_US - plane.now_us, (1, 2, 3))
     assert plane.partition().leader == 1
-    assert not plane.image.imbalanced
+    assert not plane.image.index.imbalanced
 
 
 def test_unclean_topics_find_a_leader_every_five_minutes() -> None:
@@ -158,6 +158,7 @@ def test_reassignment_and_its_cancel(plane: Plane) -> None:
     state = plane.partition()
     assert (state.replicas, state.adding_replicas, state.removing_replicas) == ((4, 2, 3, 1), (4,), (1,))
     assert reassign(plane, None) is ErrorCode.NONE
+    state = plane.partition()
     assert (state.adding_replicas, state.removing_replicas, sorted(state.replicas)) == ((), (), [1, 2, 3])
 
 

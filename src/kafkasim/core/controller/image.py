@@ -44,7 +44,7 @@ _COARSER_KEYS = {
 
 @attrs.define(slots=True, eq=False)
 class PartitionState:
-    """One partition as the controller knows it (PartitionRegistration)."""
+    """One partition as the controller knows it (PartitionRegistration). Never changed: all images of a process share it."""
 
     tp: TopicPartition
     topic_id: str
@@ -226,55 +226,30 @@ class MetadataImage:
     def replay_partition(self, record: PartitionRecord, delta: ImageDelta) -> None:
         topic = self.topics_by_id[record.topic_id]
         assert record.partition == len(topic.partitions), record
-        tp = TopicPartition(topic.name, record.partition)
-        topic.partitions.append(
-            PartitionState(
-                tp,
-                record.topic_id,
-                record.replicas,
-                record.isr,
-                record.leader,
-                record.leader_epoch,
-                record.partition_epoch,
-                record.removing_replicas,
-                record.adding_replicas,
-                record.leader_recovery_state,
-                record.elr,
-                record.last_known_elr,
-            )
-        )
-        delta.partitions[tp] = None
+        state = record.replayed
+        if state is None or state.tp.topic != topic.name:
+            state = _state_of(record, topic.name)
+            object.__setattr__(record, "replayed", state)
+        topic.partitions.append(state)
+        delta.partitions[state.tp] = None
 
     def replay_partition_change(self, record: PartitionChangeRecord, delta: ImageDelta) -> None:
-        state = self.topics_by_id[record.topic_id].partitions[record.partition]
-        if record.replicas is not None:
-            state.replicas = record.replicas
-        if record.isr is not None:
-            state.isr = record.isr
-        if record.removing_replicas is not None:
-            state.removing_replicas = record.removing_replicas
-        if record.adding_replicas is not None:
-            state.adding_replicas = record.adding_replicas
-        if record.leader_recovery_state is not None:
-            state.leader_recovery_state = record.leader_recovery_state
-        if record.elr is not None:
-            state.elr = record.elr
-        if record.last_known_elr is not None:
-            state.last_known_elr = record.last_known_elr
-        if record.leader != NO_LEADER_CHANGE:
-            state.leader = record.leader
-            state.leader_epoch += 1
-        state.partition_epoch += 1
-        delta.partitions[state.tp] = None
+        partitions = self.topics_by_id[record.topic_id].partitions
+        before = partitions[record.partition]
+        known = record.replayed
+        if known is None or known[0] is not before:
+            known = (before, _changed(before, record))
+            object.__setattr__(record, "replayed", known)
+        partitions[record.partition] = known[1]
+        delta.partitions[before.tp] = None
 
     def replay_clear_elr(self, record: ClearElrRecord, delta: ImageDelta) -> None:
         topics = [self.topics[record.topic_name]] if record.topic_name else list(self.topics.values())
         for topic in topics:
-            for state in topic.partitions:
+            for number, state in enumerate(topic.partitions):
                 if state.elr or state.last_known_elr:
-                    state.elr = ()
-                    state.last_known_elr = ()
-                    state.partition_epoch += 1
+                    epoch = state.partition_epoch + 1
+                    topic.partitions[number] = attrs.evolve(state, elr=(), last_known_elr=(), partition_epoch=epoch)
                     delta.partitions[state.tp] = None
 
     def replay_register_broker(self, record: RegisterBrokerRecord, delta: ImageDelta) -> None:
@@ -320,6 +295,42 @@ class MetadataImage:
 
     def replay_nothing(self, record: MetadataRecord, delta: ImageDelta) -> None:
         """NoOpRecord and the quorum's own control records leave no trace."""
+
+
+def _state_of(record: PartitionRecord, topic: str) -> PartitionState:
+    return PartitionState(
+        TopicPartition(topic, record.partition),
+        record.topic_id,
+        record.replicas,
+        record.isr,
+        record.leader,
+        record.leader_epoch,
+        record.partition_epoch,
+        record.removing_replicas,
+        record.adding_replicas,
+        record.leader_recovery_state,
+        record.elr,
+        record.last_known_elr,
+    )
+
+
+def _changed(before: PartitionState, record: PartitionChangeRecord) -> PartitionState:
+    has_new_leader = record.leader != NO_LEADER_CHANGE
+    recovery = record.leader_recovery_state
+    return PartitionState(
+        before.tp,
+        before.topic_id,
+        before.replicas if record.replicas is None else record.replicas,
+        before.isr if record.isr is None else record.isr,
+        record.leader if has_new_leader else before.leader,
+        before.leader_epoch + 1 if has_new_leader else before.leader_epoch,
+        before.partition_epoch + 1,
+        before.removing_replicas if record.removing_replicas is None else record.removing_replicas,
+        before.adding_replicas if record.adding_replicas is None else record.adding_replicas,
+        before.leader_recovery_state if recovery is None else recovery,
+        before.elr if record.elr is None else record.elr,
+        before.last_known_elr if record.last_known_elr is None else record.last_known_elr,
+    )
 
 
 def leader_of(image: MetadataImage, tp: TopicPartition) -> NodeId:

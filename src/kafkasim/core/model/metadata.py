@@ -6,7 +6,9 @@ Rule 1:   a record changes an image only by being replayed; nothing else changes
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import Any, TypeAlias
+
+import attrs
 
 from kafkasim.core.model.ids import NO_LEADER, NodeId
 from kafkasim.core.model.message import message
@@ -43,6 +45,8 @@ class PartitionRecord:
     leader_recovery_state: int = RECOVERED
     elr: tuple[NodeId, ...] = ()
     last_known_elr: tuple[NodeId, ...] = ()
+    #: What replaying this record makes, kept by the first image that did: the same for every other.
+    replayed: Any = attrs.field(default=None, init=False, eq=False, repr=False)
 
 
 @message
@@ -59,6 +63,8 @@ class PartitionChangeRecord:
     leader_recovery_state: int | None = None
     elr: tuple[NodeId, ...] | None = None
     last_known_elr: tuple[NodeId, ...] | None = None
+    #: (state before, state after) of the first image that replayed this record: the same for every other with that state before.
+    replayed: Any = attrs.field(default=None, init=False, eq=False, repr=False)
 
 
 @message

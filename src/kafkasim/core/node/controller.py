@@ -357,9 +357,9 @@ class ControllerNode:
         """A task without work has no deadline; with work it runs at its next turn since activation."""
         if not self.active:
             return
-        if self._balance_us == NEVER_US and self._balances and self.image.imbalanced:
+        if self._balance_us == NEVER_US and self._balances and self.image.index.imbalanced:
             self._balance_us = self._next_turn_us(self._balance_period_us, now_us)
-        if self._unclean_us == NEVER_US and self.image.leaderless:
+        if self._unclean_us == NEVER_US and self.image.index.leaderless:
             self._unclean_us = self._next_turn_us(self._unclean_period_us, now_us)
 
     def _next_turn_us(self, period_us: int, now_us: int) -> int:
