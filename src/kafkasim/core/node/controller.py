@@ -138,6 +138,7 @@ class ControllerNode:
         self.sessions = brokers.Sessions(self.image.broker_int("broker.session.timeout.ms") * 1000)
         self._outbox = outbox
         self._draw = draw
+        self.protections = protections
         self._rules = rules_of(protections)
         self._feature_levels = features.levels(self._rules.elr_level) if feature_levels is None else feature_levels
         self._active_epoch = NO_EPOCH
