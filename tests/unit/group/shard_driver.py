@@ -68,6 +68,7 @@ class ShardDriver:
     def __init__(self, settings: GroupSettings | None = None) -> None:
         self.now_us = 0
         self.log: list[RecordBatch] = []
+        self._log_end = 0
         self.answers: dict[str, Any] = {}
         self.append_error = ErrorCode.NONE
         self.held: list[Persist] | None = None
@@ -121,7 +122,8 @@ class ShardDriver:
 
     def append(self, persist: Persist) -> None:
         batch = batch_of([value for _, value in persist.records], [key for key, _ in persist.records])
-        self.log.append(batch.placed(sum(each.count for each in self.log), 0))
+        self.log.append(batch.placed(self._log_end, 0))
+        self._log_end += batch.count
         persist.appended(self.now_us)
 
     def commit(self, persist: Persist) -> None:

@@ -241,14 +241,17 @@ class ConsumerGroups:
         now_us: int,
     ) -> tuple[int, bool]:
         """A new group epoch if subscriptions or their topics changed. Returns it and whether all subscribe to the same."""
+        now_ms = self._runtime.wall_ms(now_us)
+        is_due = bumps or group.metadata_expired(now_ms)
+        if not is_due and group.assignment_epoch >= group.group_epoch:
+            return group.group_epoch, True  # nobody asks: there is no target to compute
         subscriptions = Subscriptions.after(group, [member], updated)
         count = len(group.members)
         if updated.member_id not in group.members and (updated.instance_id or "") not in group.static_members:
             count += 1
         homogeneous = subscriptions.homogeneous(count)
         epoch = group.group_epoch
-        now_ms = self._runtime.wall_ms(now_us)
-        if bumps or group.metadata_expired(now_ms):
+        if is_due:
             metadata_hash = subscriptions.metadata_hash(self._runtime.topics)
             if bumps or metadata_hash != group.metadata_hash:
                 epoch += 1
