@@ -4,7 +4,8 @@ Brokers 1, 2, 3 and 5 carry the topics, 4 is broker and only voter. Each step's 
 the recording took, and then the controller's view, each replica's own, the step's answer and the metadata records written
 meanwhile are compared. Times, metadata offsets, broker epochs and topic ids vary from run to run and are left out; so does the
 high watermark of a replica that restarted and has no leader: it is what was checkpointed (every 5 s) when the process died.
-A recording is one of the ways a thing can go; the simulator may find it under any of a few seeds.
+A recording is one of the ways a thing can go: how long the cluster had been up, and so where its brokers are between two
+checkpoints of their high watermarks, it does not tell. The simulator may find the same under any of a few seeds and ages.
 """
 
 from __future__ import annotations
@@ -55,7 +56,9 @@ from kafkasim.core.model.records import batch_of
 from kafkasim.sim.drive import NodeShell
 
 LEFT_OUT = "times, metadata offsets, broker epochs, topic ids, high watermarks without a leader"
-SEEDS = (1, 2, 3)
+SEEDS = tuple(range(1, 9))
+#: By so much a cluster of the next seed is older when the trace begins; together they span a checkpoint interval.
+AGE_S = 0.65
 #: What a real process takes before it registers; and, once it could serve, until the controller has written so.
 PROCESS_START_S = 0.9
 UNFENCING_S = 0.03
@@ -115,6 +118,7 @@ class Replay:
         self._names: dict[str, str] = {}
         self._fenced: set[str] = set()
         self._process_start_s = PROCESS_START_S
+        self.cluster.run_for((seed - SEEDS[0]) * AGE_S)
 
     def run(self) -> Verdict:
         for step in self._steps:
@@ -332,7 +336,7 @@ class Replay:
             "isr": sorted(state.isr),
             "elr": sorted(state.elr),
             "lastKnownElr": sorted(state.last_known_elr),
-            "offline": [node for node in state.replicas if image.brokers[node].fenced],
+            "offline": [node for node in state.replicas if node not in image.brokers or image.brokers[node].fenced],
         }
         recorded = {**part, "isr": sorted(part.get("isr", [])), "elr": sorted(part.get("elr") or [])}
         found = [

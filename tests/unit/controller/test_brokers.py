@@ -215,6 +215,8 @@ def test_an_unregistered_broker_stays_eligible() -> None:
     plane.create("t", (1,))
     plane.ask(UnregisterBrokerRequest(1))
     assert (plane.partition().leader, plane.partition().elr) == (-1, (1,))
+    plane.register(1)
+    assert plane.partition().elr == ()
 
 
 def test_the_offset_that_a_leaving_broker_waits_for_stays() -> None:

@@ -27,6 +27,9 @@ class QuorumDouble:
         self._taken = 0
         self._changes: list[tuple[str, int]] = []
 
+    def snapshot_before(self, from_offset: int) -> None:
+        """The whole log is there."""
+
     # --- what the test decides ---------------------------------------------------------------------------------------
 
     def become_leader(self) -> None:

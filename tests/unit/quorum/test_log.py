@@ -103,3 +103,57 @@ def test_the_quorum_state_starts_empty_and_its_epoch_never_falls() -> None:
     assert (state.epoch, state.leader_id, state.voted_id) == (3, 1, 2)
     with pytest.raises(AssertionError, match="never falls"):
         state.write(2, 1, 2)
+
+
+def test_the_head_of_the_log_goes_once_there_are_two_snapshots() -> None:
+    """It then begins where the second one ended, and still knows in which epoch that was."""
+    log = filled((2, 4), (4, 2), (4, 1), (5, 1))
+    log.take_snapshot(4, 10)
+    log.clean(0, 0, 20)
+    assert (log.log_start, log.base) == (0, None)
+    log.take_snapshot(6, 20)
+    log.clean(10**9, -1, 20)
+    assert log.log_start == 0
+    log.clean(-1, 5, 20)
+    assert log.base is not None
+    assert (log.log_start, log.base.end_offset, log.base.epoch, len(log.base.records)) == (6, 6, 4, 6)
+    assert [batch.base_offset for batch in log.read(6, 10)] == [6, 7]
+    assert (log.last_epoch, log.latest_snapshot_end) == (5, 6)
+    assert log.diverging_end(6, 4) is None
+    log.truncate_to(6)
+    assert (log.log_end, log.last_epoch) == (6, 4)
+
+
+@pytest.mark.parametrize(
+    ("fetch_offset", "last_fetched_epoch", "instead"),
+    [
+        (0, 0, True),  # a new replica takes the shortest way
+        (3, 2, True),  # not here any more
+        (6, 3, True),  # another log ended there
+        (7, 3, True),  # epochs before the snapshot's are not told apart
+        (6, 4, False),
+        (7, 4, False),
+    ],
+)
+def test_who_needs_a_snapshot(fetch_offset: int, last_fetched_epoch: int, instead: bool) -> None:
+    """Whoever asks for what the log does not hold is given the latest one."""
+    log = filled((2, 4), (4, 2), (4, 1))
+    log.take_snapshot(4, 0)
+    log.take_snapshot(6, 0)
+    log.clean(0, -1, 0)
+    found = log.snapshot_instead(fetch_offset, last_fetched_epoch)
+    assert found == (EpochEnd(4, 6) if instead else None)
+
+
+def test_an_installed_snapshot_is_the_whole_log() -> None:
+    """Whatever was there is gone; the log goes on behind it, and gives the snapshot to others."""
+    leader, follower = filled((1, 2), (3, 2)), filled((1, 1), (2, 5))
+    leader.take_snapshot(4, 0)
+    snapshot = leader.read_snapshot(EpochEnd(3, 4))
+    assert snapshot is not None
+    assert leader.read_snapshot(EpochEnd(2, 4)) is None
+    follower.install_snapshot(snapshot, 0)
+    assert (follower.log_start, follower.log_end, follower.last_epoch) == (4, 4, 3)
+    follower.append(MetadataBatch(4, 3, (NoOpRecord(),)))
+    assert follower.read_snapshot(EpochEnd(3, 4)) is snapshot
+    assert follower.snapshot_instead(0, 0) == EpochEnd(3, 4)

@@ -39,6 +39,9 @@ from kafkasim.core.model.metadata import (
 
 PRODUCER_ID_BLOCK = 1000
 
+#: No clean-shutdown file holds this epoch.
+_NEVER_REGISTERED = -2
+
 Records = list[MetadataRecord]
 
 
@@ -169,9 +172,10 @@ def register_broker(
         epoch, fenced, stopping = existing.broker_epoch, existing.fenced, existing.in_controlled_shutdown
     else:
         epoch, fenced, stopping = image.next_offset, True, False
-        if existing is not None:
-            clean = rules.stopped_cleanly(existing.broker_epoch, request.previous_broker_epoch)
-            records += records_for_shutdown(image, broker_id, clean)
+        # One that was unregistered may be in an ELR still; nobody knows how it ended.
+        stored_epoch = _NEVER_REGISTERED if existing is None else existing.broker_epoch
+        clean = rules.stopped_cleanly(stored_epoch, request.previous_broker_epoch)
+        records += records_for_shutdown(image, broker_id, clean)
     records.append(
         RegisterBrokerRecord(
             broker_id, request.incarnation_id, epoch, request.host, request.port, request.rack, fenced, stopping

@@ -24,6 +24,7 @@ from kafkasim.core.model.metadata import (
     LeaderChangeRecord,
     MetadataBatch,
     MetadataRecord,
+    MetadataSnapshot,
     NoOpRecord,
     PartitionChangeRecord,
     PartitionRecord,
@@ -202,6 +203,21 @@ class MetadataImage:
             self.replay(record, delta)
         self.next_offset = batch.next_offset
         self.epoch = batch.epoch
+
+    def load_snapshot(self, snapshot: MetadataSnapshot, delta: ImageDelta) -> None:
+        """Say what the snapshot says and nothing else; ``delta`` names all of it, and what is gone."""
+        topics, brokers, configs = self.topics, self.brokers, self.configs
+        self.topics, self.topics_by_id, self.brokers, self.configs, self.features = {}, {}, {}, {}, {}
+        for record in snapshot.records:
+            self.replay(record, delta)
+        for topic in topics.values():
+            if topic.topic_id not in self.topics_by_id:
+                delta.deleted_topics.append(topic)
+        delta.brokers.update(dict.fromkeys(node for node in brokers if node not in self.brokers))
+        delta.configs.update(dict.fromkeys(key for key in configs if key not in self.configs))
+        self._config_cache.clear()
+        self.next_offset = snapshot.end_offset
+        self.epoch = snapshot.epoch
 
     def replay(self, record: MetadataRecord, delta: ImageDelta) -> None:
         _REPLAY[type(record)](self, record, delta)

@@ -16,6 +16,7 @@ from kafkasim.core.model.metadata import (
     ClearElrRecord,
     MetadataBatch,
     MetadataRecord,
+    MetadataSnapshot,
     PartitionChangeRecord,
     PartitionRecord,
     RegisterBrokerRecord,
@@ -141,6 +142,11 @@ class ControllerImage(MetadataImage):
             if type(record) is RegisterBrokerRecord:
                 self.register_offsets[record.broker_id] = batch.base_offset + index
         super().replay_batch(batch, delta)
+
+    def load_snapshot(self, snapshot: MetadataSnapshot, delta: ImageDelta) -> None:
+        assert self.next_offset == 0, "only a new image knows of nothing that its indices would still hold"
+        super().load_snapshot(snapshot, delta)
+        self.register_offsets.update(dict.fromkeys(self.brokers, snapshot.end_offset - 1))
 
     def replay(self, record: MetadataRecord, delta: ImageDelta) -> None:
         kind = type(record)

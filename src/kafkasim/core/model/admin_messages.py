@@ -255,8 +255,10 @@ class UnregisterBrokerRequest:
 
 @message
 class UnregisterBrokerResponse:
+    """``error_message`` is empty, not absent, where nothing is wrong: so the protocol has it."""
+
     error: ErrorCode
-    error_message: str | None = None
+    error_message: str | None = ""
 
 
 #: Kinds of a feature's update (FeatureUpdate.UpgradeType).

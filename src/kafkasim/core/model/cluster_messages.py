@@ -13,7 +13,7 @@ from kafkasim.core.model.errors import ErrorCode
 from kafkasim.core.model.ids import NO_EPOCH, NO_NODE, NO_OFFSET, NO_PRODUCER_ID, NodeId, TopicPartition
 from kafkasim.core.model.message import message
 from kafkasim.core.model.messages import EpochEnd
-from kafkasim.core.model.metadata import MetadataBatch
+from kafkasim.core.model.metadata import MetadataBatch, MetadataSnapshot
 
 
 @message
@@ -179,7 +179,10 @@ class QuorumFetchRequest:
 
 @message
 class QuorumFetchResponse:
-    """Error NONE, or FENCED_LEADER_EPOCH, UNKNOWN_LEADER_EPOCH, NOT_LEADER_OR_FOLLOWER with what the node knows of the leader."""
+    """Error NONE, or FENCED_LEADER_EPOCH, UNKNOWN_LEADER_EPOCH, NOT_LEADER_OR_FOLLOWER with what the node knows of the leader.
+
+    ``snapshot_id``: what was asked for is not in the log any more; the snapshot that ends there is to be fetched instead.
+    """
 
     error: ErrorCode
     leader_id: NodeId = NO_NODE
@@ -187,10 +190,36 @@ class QuorumFetchResponse:
     high_watermark: int = NO_OFFSET
     batches: tuple[MetadataBatch, ...] = ()
     diverging: EpochEnd | None = None
+    snapshot_id: EpochEnd | None = None
 
     @property
     def size_bytes(self) -> int:
         return 60 + sum(60 + 40 * len(batch.records) for batch in self.batches)
+
+
+@message
+class FetchSnapshotRequest:
+    """A snapshot of the metadata log, by (epoch, end offset)."""
+
+    API_KEY: ClassVar[int] = 59
+
+    replica_id: NodeId
+    current_leader_epoch: int
+    snapshot_id: EpochEnd
+
+
+@message
+class FetchSnapshotResponse:
+    """Error NONE, SNAPSHOT_NOT_FOUND, or one of a quorum fetch."""
+
+    error: ErrorCode
+    leader_id: NodeId = NO_NODE
+    leader_epoch: int = NO_EPOCH
+    snapshot: MetadataSnapshot | None = None
+
+    @property
+    def size_bytes(self) -> int:
+        return 80 + (0 if self.snapshot is None else self.snapshot.size_bytes)
 
 
 @message

@@ -159,4 +159,21 @@ class MetadataBatch:
         return self.base_offset + len(self.records)
 
 
+#: What a record takes up in the log, its share of the batch included: thresholds in bytes count records by this.
+METADATA_RECORD_BYTES = 100
+
+
+@message
+class MetadataSnapshot:
+    """The whole image as of ``end_offset`` (exclusive), as records; ``epoch`` is that of the last record in it."""
+
+    end_offset: int
+    epoch: int
+    records: tuple[MetadataRecord, ...]
+
+    @property
+    def size_bytes(self) -> int:
+        return METADATA_RECORD_BYTES * len(self.records)
+
+
 NO_LEADER_NODE = NO_LEADER

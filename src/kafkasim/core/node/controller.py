@@ -47,6 +47,7 @@ from kafkasim.core.model.cluster_messages import (
     EndQuorumEpochRequest,
     Envelope,
     EnvelopeResponse,
+    FetchSnapshotRequest,
     QuorumFetchRequest,
     VoteRequest,
 )
@@ -95,6 +96,7 @@ class ControllerNode:
         AllocateProducerIdsRequest.API_KEY,
         Envelope.API_KEY,
         QuorumFetchRequest.API_KEY,
+        FetchSnapshotRequest.API_KEY,
         VoteRequest.API_KEY,
         BeginQuorumEpochRequest.API_KEY,
         EndQuorumEpochRequest.API_KEY,
@@ -237,6 +239,8 @@ class ControllerNode:
         raft = self.raft
         if raft.take_role_changes() and self.active and not (raft.is_leader and raft.epoch == self._active_epoch):
             self._renounce(now_us)
+        if raft.snapshot_before(self.image.next_offset) is not None:
+            self.image = self._committed_image()
         batches = raft.take_committed()
         if batches and raft.is_leader:
             self._outbox.append(Note("metadata-committed", self.node_id, (("batches", batches),)))
@@ -275,9 +279,17 @@ class ControllerNode:
             else:
                 self._refuse(left.call)
         if self.image.next_offset > self.raft.high_watermark:
-            self.image = ControllerImage(self.image.static_config(), self.node_id, self.raft.voters)
-            for batch in self.raft.read_committed(0):
-                self.image.replay_batch(batch, ImageDelta())
+            self.image = self._committed_image()
+
+    def _committed_image(self) -> ControllerImage:
+        """What the log says, from its snapshot or its beginning on."""
+        image = ControllerImage(self.image.static_config(), self.node_id, self.raft.voters)
+        snapshot = self.raft.snapshot_before(0)
+        if snapshot is not None:
+            image.load_snapshot(snapshot, ImageDelta())
+        for batch in self.raft.read_committed(image.next_offset):
+            image.replay_batch(batch, ImageDelta())
+        return image
 
     # --- writing ---------------------------------------------------------------------------------------------------
 

@@ -169,6 +169,9 @@ class LifeCycle:
         if raft.high_watermark <= image.next_offset or self.state == SHUTTING_DOWN:
             return  # Components that have stopped must not be started again by what the others do now.
         delta = ImageDelta()
+        snapshot = raft.snapshot_before(image.next_offset)
+        if snapshot is not None:
+            image.load_snapshot(snapshot, delta)
         for batch in raft.read_committed(image.next_offset):
             image.replay_batch(batch, delta)
         if delta:

@@ -15,6 +15,7 @@ import attrs
 
 from kafkasim.core.client.requests import Requests
 from kafkasim.core.controller.image import MetadataImage
+from kafkasim.core.controller.snapshot import compact
 from kafkasim.core.model.effects import NEVER_US, REPLICATION_CHANNEL, Effect, Halt
 from kafkasim.core.model.ids import Draw, NodeId
 from kafkasim.core.model.meters import BrokerTopicMeters
@@ -22,6 +23,7 @@ from kafkasim.core.model.protections import ALL_PROTECTIONS, Protections
 from kafkasim.core.node.broker import BrokerNode
 from kafkasim.core.node.context import BrokerContext, Call
 from kafkasim.core.node.controller import ControllerNode
+from kafkasim.core.node.snapshots import SnapshotGenerator
 from kafkasim.core.node.storage import BrokerStorage
 from kafkasim.core.quorum.log import MetadataLog, QuorumStateFile
 from kafkasim.core.quorum.raft import RaftReplica
@@ -47,7 +49,7 @@ class NodeStorage:
 
     def __init__(self) -> None:
         self.broker = BrokerStorage()
-        self.metadata_log = MetadataLog()
+        self.metadata_log = MetadataLog(compact)
         self.quorum_state = QuorumStateFile()
 
     def power_loss(self) -> None:
@@ -82,6 +84,7 @@ class ServerNode:
             static_config=identity.static_config,
             now_us=now_us,
         )
+        self._snapshots = SnapshotGenerator(storage.metadata_log, identity.static_config, now_us)
         self.controller: ControllerNode | None = None
         self.broker: BrokerNode | None = None
         if identity.node_id in identity.voters:
@@ -207,6 +210,7 @@ class ServerNode:
                 self._halt()
         if self.broker is not None:
             self.broker.life_cycle.settle(now_us)
+        self._snapshots.settle(self.raft.high_watermark, now_us)
         self.deadline_us = self._earliest_deadline_us()
 
     def _halt(self) -> None:

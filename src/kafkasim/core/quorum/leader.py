@@ -100,6 +100,12 @@ class LeaderState:
                 self._observers[replica_id] = (fetch_offset, now_us)
             return
         self._voter_ends[replica_id] = fetch_offset
+        self.on_contact(replica_id, now_us)
+
+    def on_contact(self, replica_id: NodeId, now_us: int) -> None:
+        """A voter follows, though it may not have come further: it fetches batches or a snapshot."""
+        if replica_id not in self._last_fetch_us:
+            return
         self._last_fetch_us[replica_id] = now_us
         if replica_id not in self._fetched_voters:
             self._fetched_voters.append(replica_id)

@@ -5,8 +5,8 @@ Inputs:   append, resign, shutdown, on_request, on_closed, on_deadline; response
 Effects:  Send (by the requests), Reply, Note.
 Rule 1:   answers to requests of an earlier role or epoch are ignored; whatever they said will be said again.
 Rule 2:   a dead leader is noticed by the fetch timeout only; a refused connection merely delays the next try.
-Differs:  no append linger (Kafka waits up to 25 ms to fill a batch); static voters; no snapshots; a resigned leader
-          hints at no leader instead of at itself.
+Differs:  no append linger (Kafka waits up to 25 ms to fill a batch); static voters; a snapshot comes in one piece; a
+          resigned leader hints at no leader instead of at itself.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from kafkasim.core.model.cluster_messages import (
     DescribeQuorumResponse,
     EndQuorumEpochRequest,
     EndQuorumEpochResponse,
+    FetchSnapshotRequest,
+    FetchSnapshotResponse,
     QuorumFetchRequest,
     QuorumFetchResponse,
     VoteRequest,
@@ -29,7 +31,7 @@ from kafkasim.core.model.cluster_messages import (
 from kafkasim.core.model.effects import NEVER_US, QUORUM_CHANNEL, Effect
 from kafkasim.core.model.errors import ErrorCode
 from kafkasim.core.model.ids import NO_NODE, NO_OFFSET, Draw, NodeId
-from kafkasim.core.model.metadata import MetadataBatch, MetadataRecord
+from kafkasim.core.model.metadata import MetadataBatch, MetadataRecord, MetadataSnapshot
 from kafkasim.core.quorum.config import FETCH_MAX_BATCHES, FETCH_MAX_WAIT_MS
 from kafkasim.core.quorum.election import (
     CANDIDATE,
@@ -55,6 +57,7 @@ class RaftReplica(ReplicaRoles):
     #: Classes of the requests that ``on_request`` answers.
     REQUESTS = (
         QuorumFetchRequest,
+        FetchSnapshotRequest,
         VoteRequest,
         BeginQuorumEpochRequest,
         EndQuorumEpochRequest,
@@ -82,6 +85,7 @@ class RaftReplica(ReplicaRoles):
         self._taken_offset = log.log_start
         self._handlers: dict[type, Callable[[Any, int], None]] = {
             QuorumFetchRequest: self._on_fetch,
+            FetchSnapshotRequest: self._on_fetch_snapshot,
             VoteRequest: self._on_vote,
             BeginQuorumEpochRequest: self._on_begin_quorum_epoch,
             EndQuorumEpochRequest: self._on_end_quorum_epoch,
@@ -117,10 +121,13 @@ class RaftReplica(ReplicaRoles):
         return self._closing and (self.role != RESIGNED or not self._peers.others)
 
     def take_committed(self) -> list[MetadataBatch]:
-        """Committed batches not yet taken, in order; a new process takes all from the start of the log."""
+        """Committed batches not yet taken, in order; a new process takes all from the start of the log.
+
+        Where the log has moved on meanwhile, ``snapshot_before`` has what is missing.
+        """
         if self._taken_offset >= self.high_watermark:
             return []
-        batches = self.read_committed(self._taken_offset)
+        batches = self.read_committed(max(self._taken_offset, self.log.log_start))
         if batches:
             self._taken_offset = batches[-1].next_offset
         return batches
@@ -128,6 +135,10 @@ class RaftReplica(ReplicaRoles):
     def read_committed(self, from_offset: int) -> list[MetadataBatch]:
         """The same for a reader that keeps its own place (the broker half of a combined node)."""
         return self.log.read_between(from_offset, self.high_watermark)
+
+    def snapshot_before(self, from_offset: int) -> MetadataSnapshot | None:
+        """What a reader that is at ``from_offset`` must load first, because the log does not go back so far."""
+        return self.log.base if from_offset < self.log.log_start else None
 
     def take_role_changes(self) -> list[tuple[str, int]]:
         """(role, epoch) of every change since the last call, in order."""
@@ -219,6 +230,10 @@ class RaftReplica(ReplicaRoles):
             target = peers.next_ready(now_us)
         if target == NO_NODE:
             self._retry_us = peers.earliest_ready_us()
+            return
+        if self._fetching_snapshot is not None and target == self.leader_id:
+            wanted = FetchSnapshotRequest(self.node_id, self.epoch, self._fetching_snapshot)
+            self._send(target, wanted, self._on_fetch_snapshot_response, now_us)
             return
         request = QuorumFetchRequest(
             self.node_id,
@@ -331,7 +346,9 @@ class RaftReplica(ReplicaRoles):
         if generation != self._generation or self.role != FOLLOWER or response.error != ErrorCode.NONE:
             return False
         log = self.log
-        if response.diverging is not None:
+        if response.snapshot_id is not None:
+            self._fetching_snapshot = response.snapshot_id
+        elif response.diverging is not None:
             offset = log.truncation_offset(response.diverging)
             assert offset >= self.high_watermark, "a committed batch would be truncated"
             log.truncate_to(offset)
@@ -339,9 +356,27 @@ class RaftReplica(ReplicaRoles):
             for batch in response.batches:
                 log.append(batch)
             self.high_watermark = max(self.high_watermark, min(response.high_watermark, log.log_end))
+        self._fetched_from_leader(now_us)
+        return True
+
+    def _fetched_from_leader(self, now_us: int) -> None:
         self._has_fetched_from_leader = True
         if self.is_voter and not self._closing:
             self._timer_us = now_us + self._config.fetch_timeout_us
+
+    def _on_fetch_snapshot_response(self, peer: NodeId, response: FetchSnapshotResponse, now_us: int) -> bool:
+        generation = self._generation
+        if self._learn(response.error, response.leader_id, response.leader_epoch, now_us):
+            return False
+        if generation != self._generation or self.role != FOLLOWER:
+            return False
+        # A snapshot that is gone has been replaced by a newer one: the next fetch will tell.
+        self._fetching_snapshot = None
+        snapshot = response.snapshot
+        if snapshot is not None and snapshot.end_offset > self.high_watermark:
+            self.log.install_snapshot(snapshot, now_us // 1000)
+            self.high_watermark = snapshot.end_offset
+        self._fetched_from_leader(now_us)
         return True
 
     def _on_vote_response(self, peer: NodeId, response: VoteResponse, now_us: int) -> bool:
@@ -447,6 +482,13 @@ class RaftReplica(ReplicaRoles):
         if leader is None:
             self._reply(call, self._fetch_error(ErrorCode.NOT_LEADER_OR_FOLLOWER))
             return
+        snapshot_id = self.log.snapshot_instead(request.fetch_offset, request.last_fetched_epoch)
+        if snapshot_id is not None:
+            answer = QuorumFetchResponse(
+                ErrorCode.NONE, self.leader_id, self.epoch, self.high_watermark, snapshot_id=snapshot_id
+            )
+            self._reply(call, answer)
+            return
         diverging = self.log.diverging_end(request.fetch_offset, request.last_fetched_epoch)
         if diverging is not None:
             response = QuorumFetchResponse(
@@ -465,6 +507,23 @@ class RaftReplica(ReplicaRoles):
             self._reply(call, self._fetch_answer(request))
         else:
             leader.hold(call, now_us)
+
+    def _on_fetch_snapshot(self, call: QuorumCall, now_us: int) -> None:
+        request = cast("FetchSnapshotRequest", call.request)
+        leader = self._leader
+        error, snapshot = ErrorCode.NONE, None
+        if request.current_leader_epoch != self.epoch:
+            behind = request.current_leader_epoch < self.epoch
+            error = ErrorCode.FENCED_LEADER_EPOCH if behind else ErrorCode.UNKNOWN_LEADER_EPOCH
+        elif leader is None:
+            error = ErrorCode.NOT_LEADER_OR_FOLLOWER
+        else:
+            snapshot = self.log.read_snapshot(request.snapshot_id)
+            if snapshot is None:
+                error = ErrorCode.SNAPSHOT_NOT_FOUND
+            else:
+                leader.on_contact(request.replica_id, now_us)
+        self._reply(call, FetchSnapshotResponse(error, self.leader_id, self.epoch, snapshot))
 
     def _answer_held(self, calls: list[HeldFetch]) -> None:
         for call in calls:

@@ -12,6 +12,7 @@ from kafkasim.core.model.cluster_messages import QuorumFetchResponse
 from kafkasim.core.model.effects import NEVER_US, Effect, Note, Reply
 from kafkasim.core.model.errors import ErrorCode
 from kafkasim.core.model.ids import NO_NODE, Draw, NodeId
+from kafkasim.core.model.messages import EpochEnd
 from kafkasim.core.model.metadata import LeaderChangeRecord, MetadataBatch, MetadataRecord
 from kafkasim.core.quorum.config import quorum_config
 from kafkasim.core.quorum.election import (
@@ -37,6 +38,7 @@ class ReplicaRoles:
         "_config",
         "_draw",
         "_election",
+        "_fetching_snapshot",
         "_generation",
         "_has_fetched_from_leader",
         "_leader",
@@ -87,6 +89,8 @@ class ReplicaRoles:
         self._leader: LeaderState | None = None
         self._election: Election | None = None
         self._has_fetched_from_leader = False
+        #: The snapshot that this follower must have before it can go on fetching.
+        self._fetching_snapshot: EpochEnd | None = None
         self._successors: tuple[NodeId, ...] = ()
         self._unacked: list[NodeId] = []
         self._closing = False
@@ -127,6 +131,7 @@ class ReplicaRoles:
         self._timer_us = timer_us
         self._election = None
         self._has_fetched_from_leader = False
+        self._fetching_snapshot = None
         self._unacked = []
         self._generation += 1
         self._peers.reset()
