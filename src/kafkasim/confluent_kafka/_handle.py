@@ -42,8 +42,8 @@ def timeout_us(seconds: float) -> int:
     return FOREVER_US if milliseconds < 0 else milliseconds * 1000
 
 
-class ClientHandle:
-    """Base of the client classes."""
+class Handle:
+    """What every client is underneath."""
 
     __slots__ = ("_engine", "_events", "_settings", "_shell")
 
@@ -132,6 +132,17 @@ class ClientHandle:
 
     # --- What every client offers ----------------------------------------------------------------------------------
 
+    @c_arguments("ss")
+    def set_sasl_credentials(self, username: str, password: str) -> None:
+        """Accepted and forgotten: simulated brokers ask for no credentials."""
+        self._require_open()
+
+
+class ClientHandle(Handle):
+    """Base of the client classes that can ask for metadata."""
+
+    __slots__ = ()
+
     @c_arguments("|zd")
     def list_topics(self, topic: str | None = None, timeout: float = -1.0) -> Any:
         """Ask the cluster for its brokers and topics (or one topic): a ClusterMetadata."""
@@ -154,15 +165,10 @@ class ClientHandle:
             )
         return str(metadata.cluster_id)
 
-    @c_arguments("ss")
-    def set_sasl_credentials(self, username: str, password: str) -> None:
-        """Accepted and forgotten: simulated brokers ask for no credentials."""
-        self._require_open()
 
-
-_EVENT_SERVERS: dict[str, Callable[[ClientHandle, ClientEvent], bool]] = {
-    "error": ClientHandle._serve_error,
-    "stats": ClientHandle._serve_stats,
-    "throttle": ClientHandle._serve_throttle,
-    "log": ClientHandle._serve_log,
+_EVENT_SERVERS: dict[str, Callable[[Handle, ClientEvent], bool]] = {
+    "error": Handle._serve_error,
+    "stats": Handle._serve_stats,
+    "throttle": Handle._serve_throttle,
+    "log": Handle._serve_log,
 }

@@ -207,7 +207,16 @@ class BatchSource:
     ``reported_ms`` is when the broker acknowledged it, ``append_time_ms`` the broker's own time if it stamps records.
     """
 
-    __slots__ = ("append_time_ms", "base_offset", "batch", "error", "partition", "reported_ms", "topic")
+    __slots__ = (
+        "append_time_ms",
+        "base_offset",
+        "batch",
+        "delivery_count",
+        "error",
+        "partition",
+        "reported_ms",
+        "topic",
+    )
 
     def __init__(
         self,
@@ -219,7 +228,9 @@ class BatchSource:
         error: KafkaError | None = None,
         reported_ms: float = -1.0,
         append_time_ms: int = -1,
+        delivery_count: int = -1,
     ) -> None:
+        self.delivery_count = delivery_count
         self.topic = topic
         self.partition = partition
         self.batch = batch
@@ -303,6 +314,15 @@ class BatchMessage(Message):
         _settled(self)._error = error
 
 
+class SharedMessage(BatchMessage):
+    """What a share consumer gets: it knows how often the record was delivered."""
+
+    __slots__ = ()
+
+    def delivery_count(self) -> int | None:
+        return self._key.delivery_count
+
+
 class DeliveredMessage(BatchMessage):
     """What a delivery callback gets: the client keeps no headers for it, and no epoch."""
 
@@ -344,5 +364,5 @@ def messages_of(source: BatchSource, indexes: Iterable[int]) -> list[Message]:
     return [BatchMessage(source, index) for index in indexes]
 
 
-for _type in (BatchMessage, DeliveredMessage):
+for _type in (BatchMessage, SharedMessage, DeliveredMessage):
     _type.__name__ = _type.__qualname__ = "Message"

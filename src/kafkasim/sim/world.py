@@ -12,7 +12,8 @@ from typing import Any
 from kafkasim.core.client.admin import AdminEngine
 from kafkasim.core.client.consumer import ConsumerEngine
 from kafkasim.core.client.producer import ProducerEngine
-from kafkasim.core.model.client_config import ClientConfig
+from kafkasim.core.client.share_consumer import ShareConsumerEngine
+from kafkasim.core.model.client_config import SHARE_CONSUMER, ClientConfig
 from kafkasim.core.model.effects import Note
 from kafkasim.core.model.ids import FIRST_CLIENT_NODE, NO_NODE
 from kafkasim.sim.choices import Choices, Tape
@@ -103,6 +104,8 @@ class World:
     def _engine(self, kind: str, name: str, arguments: tuple[Any, ...]) -> Any:
         if kind == "admin":
             return AdminEngine(*arguments)
+        if kind == SHARE_CONSUMER:
+            return ShareConsumerEngine(*arguments)
         if not self.records_history:
             return ProducerEngine(*arguments) if kind == "producer" else ConsumerEngine(*arguments)
         engine: RecordedProducer | RecordedConsumer

@@ -23,6 +23,8 @@ MODELLED: frozenset[str] = frozenset(
         "metadata.broker.list",
         "client.id",
         "client.rack",
+        "max.poll.records",
+        "share.acknowledgement.mode",
         "message.max.bytes",
         "max.in.flight.requests.per.connection",
         "topic.metadata.refresh.interval.ms",
@@ -105,6 +107,30 @@ _PARTITIONERS = (
     "fnv1a_random",
 )
 _ASSIGNORS = ("range", "roundrobin", "cooperative-sticky")
+#: The kind of client that ``ShareConsumer`` is.
+SHARE_CONSUMER = "share consumer"
+_CONSUMERS = ("consumer", SHARE_CONSUMER)
+
+#: In the order in which librdkafka looks at them.
+_NOT_FOR_SHARE_CONSUMERS = (
+    "enable.auto.commit",
+    "group.protocol",
+    "socket.max.fails",
+    "partition.assignment.strategy",
+    "group.instance.id",
+    "isolation.level",
+    "group.remote.assignor",
+    "queued.min.messages",
+    "queued.max.messages.kbytes",
+    "fetch.queue.backoff.ms",
+    "fetch.error.backoff.ms",
+    "enable.partition.eof",
+    "message.copy.max.bytes",
+    "topic.blacklist",
+    "allow.auto.create.topics",
+    "auto.offset.reset",
+)
+
 _INTEGER = re.compile(r"\s*([+-]?)(0[xX][0-9a-fA-F]+|\d+)")
 _FLOAT = re.compile(r"\s*[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
 _MAX_IDEMPOTENT_IN_FLIGHT = 5
@@ -136,7 +162,7 @@ class ClientConfig:
 
     @classmethod
     def parse(cls, kind: str, given: Mapping[str, object]) -> ClientConfig:
-        """Check ``given`` for a "producer", "consumer" or "admin" client; raises ``ConfigError``."""
+        """Check ``given`` for a "producer", "consumer", "share consumer" or "admin" client; raises ``ConfigError``."""
         values = dict(_DEFAULTS)
         names: dict[str, None] = {}
         for name, value in _flatten(given).items():
@@ -144,9 +170,10 @@ class ClientConfig:
             values[key.name] = _parse_value(key, None if value is None else str(value))
             names[key.name] = None
         config = cls(kind, values, tuple(names))
-        if kind == "consumer" and not values["group.id"]:
+        if kind in _CONSUMERS and not values["group.id"]:
             raise ConfigError("Failed to create consumer: group.id must be set")  # The facade makes it a ValueError.
-        problem = config._finalize_consumer() if kind == "consumer" else config._finalize_producer()
+        problem = config._finalize_share_consumer() if kind == SHARE_CONSUMER else None
+        problem = problem or (config._finalize_consumer() if kind in _CONSUMERS else config._finalize_producer())
         problem = problem or config._finalize_common()
         if problem:
             what = "admin client" if kind == "admin" else kind
@@ -221,6 +248,21 @@ class ClientConfig:
         self._values["enable.idempotence"] = False
         return None
 
+    def _finalize_share_consumer(self) -> str | None:
+        """What a share consumer has no use for is refused; the rest of its group's settings is the broker's."""
+        for name in _NOT_FOR_SHARE_CONSUMERS:
+            if self.is_given(name):
+                if name == "socket.max.fails":
+                    return "`socket.max.fails` must be 1 for share consumer; changing it is not allowed"
+                if name == "allow.auto.create.topics":
+                    return (
+                        "allow.auto.create.topics is currently not supported for share consumer and will be enabled in the "
+                        "General Availability (GA) release"
+                    )
+                return f"`{name}` is not applicable for share consumer"
+        self._values["group.protocol"] = "consumer"
+        return None
+
     def _check_assignors(self) -> str | None:
         given = self.text("partition.assignment.strategy")
         names = [name.strip() for name in given.split(",") if name.strip()]
@@ -292,8 +334,8 @@ class ClientConfig:
         if self.integer("reconnect.backoff.max.ms") < self.integer("reconnect.backoff.ms"):
             return "`reconnect.backoff.max.ms` must be >= `reconnect.backoff.ms`"
         self._adjust("topic.metadata.refresh.fast.interval.ms", self.integer("retry.backoff.ms"))
-        self._adjust("allow.auto.create.topics", self.kind != "consumer")
-        problem = self._finalize_topic() if self.kind != "consumer" else None
+        self._adjust("allow.auto.create.topics", self.kind not in _CONSUMERS)
+        problem = self._finalize_topic() if self.kind not in _CONSUMERS else None
         if problem is None and self.text("security.protocol").startswith("sasl_"):
             problem = self._check_sasl()
         return problem
@@ -444,7 +486,7 @@ def _parse_choices(key: ClientConfigKey, text: str | None) -> ClientConfigValue:
 
 
 def _warnings(kind: str, given: tuple[str, ...]) -> list[str]:
-    ours, theirs, theirs_name = ("C", "P", "producer") if kind == "consumer" else ("P", "C", "consumer")
+    ours, theirs, theirs_name = ("C", "P", "producer") if kind in _CONSUMERS else ("P", "C", "consumer")
     me = "consumer" if ours == "C" else "producer"
     found = []
     for name in given:

@@ -1,0 +1,139 @@
+"""What a share consumer's application has in its hands, and how it acknowledges it.
+
+Mirrors:  rdkafka_share_acknowledgement.c (rkshare_inflight_acks, rd_kafka_share_build_ack_details).
+Rule 1:   every offset that was acquired for the application is here until its acknowledgement is taken out to be sent.
+Rule 2:   an acknowledgement may be changed until it is taken; what was taken is gone, whatever comes of it.
+Rule 3:   acknowledgements go to the broker from which the records came, or fail here if it leads no more.
+"""
+
+from __future__ import annotations
+
+import attrs
+
+from kafkasim.core.model.errors import ErrorCode
+from kafkasim.core.model.ids import NodeId, TopicPartition
+from kafkasim.core.model.records import RecordBatch
+from kafkasim.core.model.share_messages import (
+    ACK_ACCEPT,
+    ACK_GAP,
+    ACK_REJECT,
+    ACK_RENEW,
+    AcknowledgementBatch,
+    TopicIdPartition,
+)
+
+#: Given to the application, not acknowledged yet.
+HELD = -1
+
+
+@attrs.define(slots=True, eq=False)
+class ShareRun:
+    """Records ``[start, stop)`` of the columns of ``batch``, all delivered as often."""
+
+    tp: TopicPartition
+    batch: RecordBatch
+    start: int
+    stop: int
+    delivery_count: int
+
+
+@attrs.define(slots=True, eq=False)
+class Delivered:
+    """The part of one fetch that is about one partition; ``gaps`` are acquired offsets without a record."""
+
+    tp: TopicPartition
+    tip: TopicIdPartition
+    leader: NodeId
+    runs: list[ShareRun]
+    gaps: list[int]
+
+
+@attrs.define(slots=True, eq=False)
+class AckBatch:
+    """Acknowledgements of one partition on their way."""
+
+    tp: TopicPartition
+    tip: TopicIdPartition
+    leader: NodeId
+    types: dict[int, int]
+
+    def runs(self) -> tuple[AcknowledgementBatch, ...]:
+        """Neighbouring offsets with the same type as one batch."""
+        batches: list[AcknowledgementBatch] = []
+        first = last = kind = -2
+        for offset in sorted(self.types):
+            if offset == last + 1 and self.types[offset] == kind:
+                last = offset
+                continue
+            if kind != -2:
+                batches.append(AcknowledgementBatch(first, last, (kind,)))
+            first, last, kind = offset, offset, self.types[offset]
+        if kind != -2:
+            batches.append(AcknowledgementBatch(first, last, (kind,)))
+        return tuple(batches)
+
+    @property
+    def offsets(self) -> list[int]:
+        """What the application acknowledged."""
+        return sorted(offset for offset, kind in self.types.items() if kind != ACK_GAP)
+
+    def merge(self, other: AckBatch) -> None:
+        self.types.update(other.types)
+
+
+class InFlight:
+    """``held_count``: records that the application has not acknowledged."""
+
+    def __init__(self) -> None:
+        self._by_tp: dict[TopicPartition, AckBatch] = {}
+        self.held_count = 0
+
+    def add(self, delivered: Delivered) -> None:
+        """The application gets these records now."""
+        known = self._by_tp.get(delivered.tp)
+        if known is None or known.tip != delivered.tip or known.leader != delivered.leader:
+            known = self._by_tp[delivered.tp] = AckBatch(delivered.tp, delivered.tip, delivered.leader, {})
+        types = known.types
+        for run in delivered.runs:
+            for index in range(run.start, run.stop):
+                types[run.batch.offset_at(index)] = HELD
+            self.held_count += run.stop - run.start
+        types.update(dict.fromkeys(delivered.gaps, ACK_GAP))
+
+    def acknowledge(self, tp: TopicPartition, offset: int, kind: int, *, renews: bool = False) -> ErrorCode:
+        if not ACK_ACCEPT <= kind <= (ACK_RENEW if renews else ACK_REJECT):
+            return ErrorCode._INVALID_ARG
+        batch = self._by_tp.get(tp)
+        before = None if batch is None else batch.types.get(offset)
+        if batch is None or before is None or before == ACK_GAP:
+            return ErrorCode._STATE
+        if before == HELD:
+            self.held_count -= 1
+        batch.types[offset] = kind
+        return ErrorCode.NONE
+
+    def accept_all(self) -> None:
+        """Implicit mode: whatever is held was fine."""
+        for batch in self._by_tp.values():
+            for offset, kind in batch.types.items():
+                if kind == HELD:
+                    batch.types[offset] = ACK_ACCEPT
+        self.held_count = 0
+
+    def take(self) -> list[AckBatch]:
+        """Everything that is acknowledged, to be sent now; what is held stays."""
+        taken: list[AckBatch] = []
+        for tp, batch in list(self._by_tp.items()):
+            types = {offset: kind for offset, kind in batch.types.items() if kind != HELD}
+            if not types:
+                continue
+            taken.append(AckBatch(tp, batch.tip, batch.leader, types))
+            if len(types) == len(batch.types):
+                del self._by_tp[tp]
+            else:
+                batch.types = {offset: kind for offset, kind in batch.types.items() if kind == HELD}
+        return taken
+
+    def clear(self) -> None:
+        self._by_tp.clear()
+        self.held_count = 0
