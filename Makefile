@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 KAFKA_LIBS := .kafka/libs
 
-.PHONY: demo test lint types imports docs bench-smoke conformance clean
+.PHONY: demo test night lint types imports docs bench-smoke conformance clean
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -21,6 +21,10 @@ demo: $(STAMP)
 test: $(STAMP)
 	KAFKASIM_FREEZE=1 $(BIN)/python -m pytest -q -m "not real"
 	@echo "left out: what needs a real Kafka (make conformance)"
+
+## The search for broken promises of replication that CI does briefly, 10,000 examples of it.
+night: $(STAMP)
+	KAFKASIM_EXAMPLES=10000 KAFKASIM_FREEZE=1 $(BIN)/python -m pytest -q tests/machines/test_replication_machine.py
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -78,9 +78,14 @@ class ServerProcess:
             now_us=cluster.now_us,
             meters=self.meters,
         )
-        self._shell = ServerShell(node, cluster.kernel, cluster.fabric, cluster._on_note, self._on_halt)
+
+        def halt(reason: str) -> None:
+            if self._shell is shell:  # else the process that asked for it has died another way meanwhile
+                self._on_halt(reason)
+
+        shell = self._shell = ServerShell(node, cluster.kernel, cluster.fabric, cluster._on_note, halt)
         self.state = "running"
-        self._shell.start()
+        shell.start()
 
     def crash(self) -> None:
         """SIGKILL: the process is gone, the page cache stays."""
@@ -240,6 +245,10 @@ class SimulatedCluster(World):
         if broker_id not in self._servers:
             raise KeyError(f"no broker {broker_id}: this cluster has {list(self._servers)}")
         return Brokers(self, [self._servers[broker_id]])
+
+    def process(self, node_id: int) -> ServerProcess:
+        """The server process itself, for white-box views."""
+        return self._servers[node_id]
 
     def zone(self, rack: str) -> Brokers:
         """All brokers of a rack."""

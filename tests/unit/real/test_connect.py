@@ -47,6 +47,8 @@ def test_a_running_cluster_is_not_ours() -> None:
             lambda: cluster.network.partition(1, 2),
             lambda: cluster.network.heal(),
             cluster.fingerprint,
+            lambda: cluster.metrics,
+            lambda: cluster.why("t", 0),
         ):
             with pytest.raises(kafkasim.Unsupported):
                 harm()

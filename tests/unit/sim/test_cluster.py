@@ -167,3 +167,30 @@ def test_at_calls_at_its_time() -> None:
         cluster.at(0.0, lambda: seen.append(cluster.now))
         cluster.run_for(3.0)
         assert seen == [pytest.approx(start), pytest.approx(start + 2.0)]
+
+
+def test_a_halt_ends_the_process_that_asked_for_it() -> None:
+    """Stopped, killed and started again at one instant: the new process is not the one that wanted to end."""
+    with kafkasim.Cluster(brokers=1, controllers=1, seed=1) as cluster:
+        controller = cluster.broker(2)
+        controller.shutdown()
+        controller.crash()
+        controller.start()
+        cluster.run_for(5)
+        assert controller.state == "running"
+
+
+def test_a_broker_that_lost_its_log_is_read_by_nobody_before_it_is_unfenced() -> None:
+    """Named leader by metadata from before its registration, it must not make its followers forget what is committed."""
+    with kafkasim.Cluster(brokers=3, controllers=1, seed=1, config=FAST) as cluster:
+        cluster.create_topic("t", config={"min.insync.replicas": 2})
+        leader, second, _ = cluster.describe_topic("t")[0].replicas
+        cluster.produce("t", [b"1", b"2"])
+        cluster.run_for(1)
+        cluster.broker(second).power_loss()
+        cluster.broker(leader).shutdown()  # hands its leadership to whom the controller believes to be alive
+        cluster.run_for(0.05)
+        assert cluster.describe_topic("t")[0].leader == second
+        cluster.broker(second).start()
+        cluster.run_for(10)
+        assert [record.value for record in cluster.records("t")] == [b"1", b"2"]

@@ -3,7 +3,9 @@
 Mirrors:  kafka.server.BrokerServer, KafkaApis, BrokerMetadataPublisher.
 Inputs:   on_request, on_closed, on_deadline, begin_shutdown; ``publish`` when metadata were replayed.
 Rule 1:   a request goes to the component that names its API key, and to no other.
-Rule 2:   metadata reach the data plane first, then the coordinators that stand on it, then whoever only answers from it.
+Rule 2:   no request is processed before the controller has unfenced the broker (SocketServer.enableRequestProcessing): a process
+          that lost records may still be named a leader by the metadata from before its registration, and must not be read.
+Rule 3:   metadata reach the data plane first, then the coordinators that stand on it, then whoever only answers from it.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from kafkasim.core.controller.image import ImageDelta
+from kafkasim.core.model.effects import NEVER_US
 from kafkasim.core.node.context import BrokerContext, Call
 from kafkasim.core.node.data_plane import DataPlane
 from kafkasim.core.node.group_coordinator import GroupCoordinator
@@ -73,8 +76,17 @@ class BrokerNode:
         self.share_groups = ShareGroupCoordinator(ctx, self.data_plane, persister, self.groups.has_group)
         self.groups.list_share_groups = self.share_groups.listed
         self.life_cycle = LifeCycle(
-            ctx, raft, self.publish, host=host, port=port, drives_raft=drives_raft, on_stopped=self._stop
+            ctx,
+            raft,
+            self.publish,
+            host=host,
+            port=port,
+            drives_raft=drives_raft,
+            on_running=self._enable_request_processing,
+            on_stopped=self._stop,
         )
+        #: Requests that arrived before the broker was unfenced; None once they are processed.
+        self._early: list[Call] | None = []
         self._components: tuple[Component, ...] = (
             self.data_plane,
             self.groups,
@@ -96,6 +108,9 @@ class BrokerNode:
 
     def on_request(self, call: Call, now_us: int) -> int:
         """Returns the earliest deadline of the components that a request of this kind can touch."""
+        if self._early is not None:
+            self._early.append(call)
+            return NEVER_US
         component = self._by_api_key[call.request.API_KEY]
         component.on_request(call, now_us)
         # A coordinator appends to the data plane, an append that ends there reaches the coordinator, and each may look for
@@ -115,7 +130,14 @@ class BrokerNode:
             deadline_us = search_us
         return deadline_us
 
+    def _enable_request_processing(self, now_us: int) -> None:
+        early, self._early = self._early, None
+        for call in early or ():
+            self._by_api_key[call.request.API_KEY].on_request(call, now_us)
+
     def on_closed(self, connection_id: int, now_us: int) -> None:
+        if self._early:
+            self._early = [call for call in self._early if call.connection_id != connection_id]
         for component in self._components:
             component.on_closed(connection_id, now_us)
 

@@ -213,7 +213,7 @@ class Partitions:
         log = logs.get(tp)
         settings = self.settings(tp.topic)
         if log is None or log.topic_id != topic_id:
-            log = logs[tp] = Log(topic_id, settings)
+            log = logs[tp] = self.ctx.storage.new_log(tp, topic_id, settings)
         log.settings = settings
         return log
 
@@ -254,6 +254,9 @@ class Partitions:
 
         A parked fetch only counts the bytes that became visible; its partitions are read when these may be enough.
         """
+        watcher = self.ctx.storage.on_high_watermark
+        if watcher is not None:
+            watcher(replica)
         if self.watched and replica.tp in self.watched:
             self.on_visible(replica.tp)
         fetches = replica.waiting_fetches

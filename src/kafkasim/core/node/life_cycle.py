@@ -82,9 +82,12 @@ class LifeCycle:
         host: str,
         port: int,
         drives_raft: bool,
+        on_running: Callable[[int], None] | None = None,
         on_stopped: Callable[[int], None] | None = None,
     ) -> None:
         """``drives_raft``: this component also passes deadlines to ``raft`` (an observer; a controller drives its own).
+
+        ``on_running(now_us)`` is called once the controller has unfenced the broker.
 
         ``on_stopped(now_us)`` is called once the broker may go, with its clean-shutdown mark written; without it the
         process halts there and then.
@@ -95,6 +98,7 @@ class LifeCycle:
         self._host = host
         self._port = port
         self._drives_raft = drives_raft
+        self._on_running = on_running
         self._on_stopped = on_stopped
         self.state = NOT_RUNNING
         #: As the controller's last answer had it.
@@ -273,6 +277,8 @@ class LifeCycle:
         elif self.state == RECOVERY:
             if not response.is_fenced:
                 self._become(RUNNING)
+                if self._on_running is not None:
+                    self._on_running(now_us)
         elif self.state == PENDING_CONTROLLED_SHUTDOWN:
             if response.should_shut_down:
                 self._stop(now_us)

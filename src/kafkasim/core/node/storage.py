@@ -7,20 +7,24 @@ Rule 2:   the checkpointed high watermark of a replica lives in its ``Log``.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import Any
 
+from kafkasim.core.log.log import Log
+from kafkasim.core.log.settings import LogSettings
 from kafkasim.core.model.ids import NO_EPOCH, TopicPartition
-
-if TYPE_CHECKING:
-    from kafkasim.core.log.log import Log
 
 
 class BrokerStorage:
     """``clean_shutdown_epoch`` is the broker epoch that an orderly stop left behind; reading it at start takes it away."""
 
-    __slots__ = ("clean_shutdown_epoch", "logs")
+    __slots__ = ("clean_shutdown_epoch", "logs", "new_log", "on_high_watermark")
 
     def __init__(self) -> None:
+        #: Makes the log of a new replica; an audit puts logs in its place that tell what is done to them.
+        self.new_log: Callable[[TopicPartition, str, LogSettings], Log] = _new_log
+        #: Told of each replica whose high watermark moved; None: nobody asks.
+        self.on_high_watermark: Callable[[Any], None] | None = None
         self.logs: dict[TopicPartition, Log] = {}
         self.clean_shutdown_epoch = NO_EPOCH
 
@@ -43,3 +47,7 @@ class BrokerStorage:
         """Only flushed batches remain; a clean-shutdown file, written last and with a flush, stays if it was there."""
         for log in self.logs.values():
             log.lose_unflushed()
+
+
+def _new_log(tp: TopicPartition, topic_id: str, settings: LogSettings) -> Log:
+    return Log(topic_id, settings)

@@ -1,0 +1,196 @@
+"""The committed metadata log held to its promises: what was committed stays, epochs rise, ISR and ELR are what KIP-966 says.
+
+Inputs:   ``take`` each batch when a leader of the quorum commits it; a new leader may commit again what its predecessor had.
+Rule 1:   an own replay of the records, apart from the image's: an oracle must not share the code that it judges.
+"""
+
+from __future__ import annotations
+
+import attrs
+
+from kafkasim.check.report import Report
+from kafkasim.core.model.ids import NodeId
+from kafkasim.core.model.metadata import (
+    NO_LEADER_CHANGE,
+    RECOVERING,
+    BrokerRegistrationChangeRecord,
+    ClearElrRecord,
+    MetadataBatch,
+    MetadataRecord,
+    PartitionChangeRecord,
+    PartitionRecord,
+    RegisterBrokerRecord,
+    RemoveTopicRecord,
+    TopicRecord,
+)
+
+
+@attrs.define(slots=True, eq=False)
+class PartitionView:
+    """A partition as the committed records have it."""
+
+    replicas: tuple[NodeId, ...]
+    isr: tuple[NodeId, ...]
+    leader: NodeId
+    leader_epoch: int = 0
+    elr: tuple[NodeId, ...] = ()
+    last_known_elr: tuple[NodeId, ...] = ()
+    adding: tuple[NodeId, ...] = ()
+    removing: tuple[NodeId, ...] = ()
+    #: ELR and LastKnownElr were emptied by ClearElrRecord since the partition lost its leader.
+    cleared: bool = False
+    #: Leader epochs that began with an unclean election.
+    unclean_epochs: list[int] = attrs.field(factory=list)
+    #: Members of the ELR that were no replicas for a while: Kafka 4.3 keeps them there (docs/fidelity.md).
+    stale_elr: dict[NodeId, None] = attrs.field(factory=dict)
+
+    def candidates(self) -> list[NodeId]:
+        """Who may be elected cleanly."""
+        nodes = dict.fromkeys((*self.isr, *self.elr))
+        return [node for node in nodes if node in self.replicas and node not in self.stale_elr]
+
+
+class MetadataOracle:
+    def __init__(self, report: Report) -> None:
+        #: Brokers whose disks may have lost what they acknowledged, until they register anew.
+        self.unsound: dict[NodeId, None] = {}
+        self._report = report
+        self._log: list[MetadataBatch] = []
+        self._names: dict[str, str] = {}
+        self._ids: dict[str, str] = {}
+        self._partitions: dict[str, list[PartitionView]] = {}
+        self._inactive: dict[NodeId, None] = {}
+        self._broker_epochs: dict[NodeId, int] = {}
+        self._in_isr: dict[NodeId, int] = {}
+
+    def view(self, key: tuple[str, int]) -> PartitionView | None:
+        partitions = self._partitions.get(key[0], [])
+        return partitions[key[1]] if key[1] < len(partitions) else None
+
+    def topic_name(self, topic_id: str) -> str:
+        return self._names.get(topic_id, topic_id)
+
+    def take(self, batch: MetadataBatch) -> None:
+        end = self._log[-1].next_offset if self._log else 0
+        if batch.base_offset < end:
+            self._compare(batch)
+            return
+        if batch.base_offset != end:
+            self._report.add("metadata-match", f"a batch at {batch.base_offset} is committed, the log ends at {end}")
+        if self._log and batch.epoch < self._log[-1].epoch:
+            self._report.add("epoch-monotony", f"epoch {batch.epoch} at {end} after {self._log[-1].epoch}")
+        self._log.append(batch)
+        self._report.count("metadata batches")
+        changed = [view for view in map(self._replay, batch.records) if view is not None]
+        for view in changed:
+            self._check(view)
+        for node in self._inactive:
+            if self._in_isr.get(node, 0):
+                self._report.add(
+                    "fenced-not-in-isr", f"broker {node} is fenced and in {self._in_isr[node]} ISRs at {end}"
+                )
+
+    def _compare(self, batch: MetadataBatch) -> None:
+        """K7: what was committed never changes."""
+        low, high = 0, len(self._log)
+        while low < high:
+            middle = (low + high) // 2
+            low, high = (middle + 1, high) if self._log[middle].base_offset < batch.base_offset else (low, middle)
+        known = self._log[low] if low < len(self._log) else None
+        if known is None or known.base_offset != batch.base_offset or known.records != batch.records:
+            self._report.add("metadata-match", f"other records at {batch.base_offset} than were committed before")
+
+    # --- replay --------------------------------------------------------------------------------------------------------
+
+    def _replay(self, record: MetadataRecord) -> PartitionView | None:
+        if isinstance(record, PartitionRecord):
+            view = PartitionView(
+                record.replicas,
+                (),
+                record.leader,
+                record.leader_epoch,
+                adding=record.adding_replicas,
+                removing=record.removing_replicas,
+            )
+            self._set_isr(view, record.isr)
+            self._partitions[record.topic_id].append(view)
+            return view
+        if isinstance(record, PartitionChangeRecord):
+            view = self._partitions[record.topic_id][record.partition]
+            self._change(view, record)
+            return view
+        if isinstance(record, TopicRecord):
+            self._partitions[record.topic_id] = []
+            self._names[record.topic_id] = record.name
+            self._ids[record.name] = record.topic_id
+        elif isinstance(record, RemoveTopicRecord):
+            for view in self._partitions.pop(record.topic_id):
+                self._set_isr(view, ())
+        elif isinstance(record, ClearElrRecord):
+            chosen = [self._ids[record.topic_name]] if record.topic_name else list(self._partitions)
+            for view in [view for topic_id in chosen for view in self._partitions.get(topic_id, [])]:
+                view.elr = view.last_known_elr = ()
+                view.cleared = view.leader < 0
+                view.stale_elr = {}
+        elif isinstance(record, RegisterBrokerRecord):
+            self._register(record)
+        elif isinstance(record, BrokerRegistrationChangeRecord):
+            if record.fenced > 0 or record.in_controlled_shutdown > 0:
+                self._inactive[record.broker_id] = None
+            elif record.fenced < 0:
+                self._inactive.pop(record.broker_id, None)
+        return None
+
+    def _register(self, record: RegisterBrokerRecord) -> None:
+        if record.broker_epoch < self._broker_epochs.get(record.broker_id, -1):
+            self._report.add(
+                "epoch-monotony", f"broker {record.broker_id} got epoch {record.broker_epoch}, smaller than before"
+            )
+        self._broker_epochs[record.broker_id] = record.broker_epoch
+        self.unsound.pop(record.broker_id, None)
+        if record.fenced or record.in_controlled_shutdown:
+            self._inactive[record.broker_id] = None
+        else:
+            self._inactive.pop(record.broker_id, None)
+
+    def _change(self, view: PartitionView, record: PartitionChangeRecord) -> None:
+        if record.replicas is not None:
+            view.replicas = record.replicas
+        if record.adding_replicas is not None:
+            view.adding = record.adding_replicas
+        if record.removing_replicas is not None:
+            view.removing = record.removing_replicas
+        if record.isr is not None:
+            self._set_isr(view, record.isr)
+        if record.elr is not None:
+            view.elr = record.elr
+        if record.last_known_elr is not None:
+            view.last_known_elr = record.last_known_elr
+        if record.leader != NO_LEADER_CHANGE:
+            view.leader_epoch += 1
+            view.leader = record.leader
+            view.cleared = False
+            if record.leader_recovery_state == RECOVERING:
+                view.unclean_epochs.append(view.leader_epoch)
+        known = [node for node in view.stale_elr if node in view.elr]
+        view.stale_elr = dict.fromkeys([*known, *(node for node in view.elr if node not in view.replicas)])
+
+    def _set_isr(self, view: PartitionView, isr: tuple[NodeId, ...]) -> None:
+        for node in view.isr:
+            self._in_isr[node] -= 1
+        for node in isr:
+            self._in_isr[node] = self._in_isr.get(node, 0) + 1
+        view.isr = isr
+
+    # --- promises ------------------------------------------------------------------------------------------------------
+
+    def _check(self, view: PartitionView) -> None:
+        """B10, and what ISR, ELR and leader are to one another."""
+        if view.leader >= 0 and view.leader not in view.isr:
+            self._report.add("leader-in-isr", f"{view}")
+        if view.leader >= 0 and view.last_known_elr:
+            self._report.add("recovery-quorum", f"a leader and a last known leader: {view}")
+        if view.leader < 0 and (view.isr or (len(view.last_known_elr) != 1 and not view.cleared)):
+            self._report.add("recovery-quorum", f"no leader, and not exactly one last known leader: {view}")
+        if not set(view.isr) <= set(view.replicas) or set(view.isr) & set(view.elr):
+            self._report.add("isr-and-elr", f"{view}")

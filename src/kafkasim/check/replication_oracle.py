@@ -1,0 +1,308 @@
+"""Replication held to its promises while it runs: white-box, a constant amount of work an event.
+
+Inputs:   what every replica's log does (``on_append``, ``on_cut``, ...), where high watermarks go, who leads, what was committed
+          to the metadata log. ``kafkasim.testing.audit`` feeds it from a simulated cluster.
+Rule 1:   the truth is ``_Committed``: what a leader's high watermark has passed. It only grows, unless an unclean election
+          (leader recovery state RECOVERING) gives up a part of it: that is allowed, and told.
+Rule 2:   batches travel by reference, so two logs agree at an offset if the same object stands there.
+Rule 3:   leaders of epochs before the last unclean election say nothing about the truth any more.
+Differs:  LastKnownElr holds the last leader only, as Kafka 4.3 writes it; KIP-966 plans as many as min.insync.replicas.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable
+
+import attrs
+
+from kafkasim.check.metadata_oracle import MetadataOracle, PartitionView
+from kafkasim.check.report import Report
+from kafkasim.core.model.ids import NodeId, TopicPartition
+from kafkasim.core.model.metadata import MetadataBatch
+from kafkasim.core.model.records import RecordBatch
+
+#: A partition of one incarnation of a topic: (topic id, number).
+Key = tuple[str, int]
+
+
+class _Batches:
+    """Batches in offset order from ``start`` to ``end``."""
+
+    __slots__ = ("bases", "batches", "end", "start")
+
+    def __init__(self, start: int = 0) -> None:
+        self.start = self.end = start
+        self.bases: list[int] = []
+        self.batches: list[RecordBatch] = []
+
+    def append(self, batch: RecordBatch) -> None:
+        self.bases.append(batch.base_offset)
+        self.batches.append(batch)
+        self.end = batch.next_offset
+
+    def cut(self, end: int) -> None:
+        keep = bisect_left(self.bases, end)
+        del self.bases[keep:], self.batches[keep:]
+        self.end = end
+
+    def between(self, start: int, end: int) -> list[RecordBatch]:
+        """The batches that begin in ``[start, end)``."""
+        return self.batches[bisect_left(self.bases, start) : bisect_left(self.bases, end)]
+
+    def at(self, offset: int) -> RecordBatch | None:
+        """The batch that holds ``offset``."""
+        index = bisect_right(self.bases, offset) - 1
+        found = self.batches[index] if index >= 0 else None
+        return found if found is not None and found.next_offset > offset else None
+
+
+@attrs.define(slots=True, eq=False)
+class _Copy:
+    """One replica's log; below ``verified`` it is known to agree with the truth."""
+
+    log: _Batches = attrs.field(factory=_Batches)
+    verified: int = 0
+
+
+@attrs.define(slots=True, eq=False)
+class _Partition:
+    committed: _Batches = attrs.field(factory=_Batches)
+    copies: dict[NodeId, _Copy] = attrs.field(factory=dict)
+    #: Leader epoch -> who wrote in it.
+    writers: dict[int, NodeId] = attrs.field(factory=dict)
+    seen: dict[int, RecordBatch] = attrs.field(factory=dict)
+    #: The newest epoch that a leader began, and the newest one that began with an unclean election.
+    leader_epoch: int = -1
+    lineage_epoch: int = -1
+
+
+class ReplicationOracle:
+    """``report`` holds what was broken; ``report.allowed`` what unclean elections gave up."""
+
+    def __init__(self) -> None:
+        self.report = Report()
+        self.metadata = MetadataOracle(self.report)
+        self._partitions: dict[Key, _Partition] = {}
+        self._controller_epoch = -1
+
+    # --- logs --------------------------------------------------------------------------------------------------------
+
+    def on_new_log(self, node: NodeId, key: Key) -> None:
+        self._of(key).copies[node] = _Copy()
+
+    def on_append(self, node: NodeId, key: Key, batch: RecordBatch) -> None:
+        """B6: the first to append a batch is the leader that made it; one broker writes in one leader epoch."""
+        partition = self._of(key)
+        copy = partition.copies[node]
+        if id(batch) not in partition.seen:
+            partition.seen[id(batch)] = batch  # kept, so that nothing else gets its id
+            writer = partition.writers.setdefault(batch.leader_epoch, node)
+            if writer != node:
+                self._add(
+                    "one-writer-per-epoch", key, f"brokers {writer} and {node} both wrote in epoch {batch.leader_epoch}"
+                )
+        copy.log.append(batch)
+        self.report.count("appends")
+
+    def on_cut(self, node: NodeId, key: Key, start: int, end: int) -> None:
+        """The log was truncated, or emptied to go on at ``start``."""
+        copy = self._of(key).copies[node]
+        if start == end and start != copy.log.start and copy.log.end != end:
+            copy.log = _Batches(start)
+            copy.verified = start
+        copy.log.cut(end)
+        copy.verified = min(copy.verified, end)
+
+    # --- leaders and marks -------------------------------------------------------------------------------------------
+
+    def on_leader(self, node: NodeId, key: Key, epoch: int) -> None:
+        """B1: who is elected cleanly holds everything that was committed."""
+        partition = self._of(key)
+        self.report.count("elections")
+        view = self.metadata.view(key)
+        is_over = epoch <= partition.leader_epoch or (view is not None and epoch < view.leader_epoch)
+        if is_over or node in self.metadata.unsound:
+            # It learned late of an epoch that is over; or its process has not registered yet, and serves nobody before.
+            return
+        unclean = view is not None and any(partition.leader_epoch < e <= epoch for e in view.unclean_epochs)
+        partition.leader_epoch = epoch
+        copy = partition.copies.setdefault(node, _Copy())
+        disagreement = self._disagreement(partition, copy, partition.committed.end)
+        if unclean:
+            self._give_up(key, partition, copy, epoch)
+        elif disagreement is not None:
+            stale = view is not None and node in view.stale_elr
+            text = f"broker {node} leads epoch {epoch}: {disagreement}"
+            if stale:
+                self.report.allow(
+                    "leader-completeness",
+                    f"{self._name(key)}: {text} (elected from an ELR that outlived a reassignment)",
+                )
+                self._give_up(key, partition, copy, epoch)
+            else:
+                self._add("leader-completeness", key, text)
+
+    def _give_up(self, key: Key, partition: _Partition, leader: _Copy, epoch: int) -> None:
+        """What the new leader has is the truth from now on."""
+        committed = partition.committed
+        agreed = committed.end
+        for batch in committed.batches:
+            if batch.base_offset >= leader.log.start and leader.log.at(batch.base_offset) is not batch:
+                agreed = batch.base_offset
+                break
+        if agreed < committed.end:
+            self.report.allow(
+                "acked-loss", f"{self._name(key)}: offsets {agreed} to {committed.end - 1} in an unclean election"
+            )
+        committed.cut(agreed)
+        for copy in partition.copies.values():
+            copy.verified = min(copy.verified, agreed)
+        partition.lineage_epoch = epoch
+
+    def on_high_watermark(
+        self, node: NodeId, key: Key, epoch: int, is_leader: bool, high_watermark: int, start: int, end: int
+    ) -> None:
+        """B8, B2 and (at a leader that moves the truth) B3."""
+        if not start <= high_watermark <= end:
+            self._add(
+                "watermark-sanity", key, f"broker {node}: high watermark {high_watermark} outside [{start}, {end}]"
+            )
+        partition = self._of(key)
+        self.report.count("high watermarks")
+        if epoch < partition.lineage_epoch:
+            return
+        copy = partition.copies[node]
+        committed = partition.committed
+        if is_leader and high_watermark > committed.end:
+            disagreement = self._disagreement(partition, copy, committed.end)
+            if disagreement is not None:
+                self._add(
+                    "log-matching", key, f"leader {node} of epoch {epoch} commits {high_watermark}: {disagreement}"
+                )
+                return
+            for batch in copy.log.between(committed.end, high_watermark):
+                committed.append(batch)
+            committed.end = max(committed.end, high_watermark)
+            copy.verified = committed.end
+            self._check_candidates(key, partition)
+            return
+        if high_watermark > committed.end:
+            self._add(
+                "watermark-sanity",
+                key,
+                f"follower {node}: high watermark {high_watermark}, committed is {committed.end}",
+            )
+        disagreement = self._disagreement(partition, copy, min(high_watermark, committed.end))
+        if disagreement is not None:
+            self._add("log-matching", key, f"broker {node} (epoch {epoch}): {disagreement}")
+
+    def _check_candidates(self, key: Key, partition: _Partition) -> None:
+        """B3: whoever may be elected cleanly holds everything that is committed."""
+        view = self.metadata.view(key)
+        if view is None:
+            return
+        for node in view.candidates():
+            copy = partition.copies.get(node)
+            if copy is None or node in self.metadata.unsound:
+                continue
+            disagreement = self._disagreement(partition, copy, partition.committed.end)
+            if disagreement is not None:
+                self._add(
+                    "candidate-completeness", key, f"broker {node} of ISR {view.isr} or ELR {view.elr}: {disagreement}"
+                )
+
+    def _disagreement(self, partition: _Partition, copy: _Copy, end: int) -> str | None:
+        """Where ``copy`` differs from the truth below ``end``; None if nowhere."""
+        if copy.verified >= end:
+            return None
+        if copy.log.end < end:
+            return f"its log ends at {copy.log.end}, {end} is committed"
+        for batch in partition.committed.between(copy.verified, end):
+            if batch.base_offset >= copy.log.start and copy.log.at(batch.base_offset) is not batch:
+                return (
+                    f"another batch than the committed one at offset {batch.base_offset} (epoch {batch.leader_epoch})"
+                )
+        copy.verified = end
+        return None
+
+    # --- clients -----------------------------------------------------------------------------------------------------
+
+    def on_acked(self, key: Key, batch: RecordBatch, base_offset: int) -> None:
+        """P11: what a leader acknowledged at acks=all is committed, and is what was sent."""
+        partition = self._of(key)
+        self.report.count("acks")
+        found = partition.committed.at(base_offset)
+        if found is None or found.columns is not batch.columns:
+            what = "nothing" if found is None else "another batch"
+            text = f"offset {base_offset} was acknowledged, {what} is committed there (to {partition.committed.end})"
+            if partition.lineage_epoch >= 0:
+                self.report.allow("acked-loss", f"{self._name(key)}: {text}, after an unclean election")
+            else:
+                self._add("weak-ack", key, text)
+
+    # --- metadata ----------------------------------------------------------------------------------------------------
+
+    def on_metadata(self, batches: Iterable[MetadataBatch]) -> None:
+        """A quorum leader committed these."""
+        for batch in batches:
+            self.metadata.take(batch)
+
+    def on_controller(self, node: NodeId, epoch: int) -> None:
+        """K1, K3: controller epochs rise, and each has one leader."""
+        if epoch <= self._controller_epoch:
+            self.report.add(
+                "controller-epoch", f"controller {node} is active in epoch {epoch} after {self._controller_epoch}"
+            )
+        self._controller_epoch = max(self._controller_epoch, epoch)
+
+    def on_power_loss(self, node: NodeId) -> None:
+        self.metadata.unsound[node] = None
+
+    # --- the end -----------------------------------------------------------------------------------------------------
+
+    def check_converged(self, views: Iterable[tuple[Key, dict[NodeId, int]]]) -> None:
+        """B11: once all is healed, every replica's log is the leader's; ``views``: log ends by broker."""
+        for key, ends in views:
+            view = self.metadata.view(key)
+            partition = self._of(key)
+            if view is None or view.leader < 0:
+                self._add("convergence", key, "no leader")
+                continue
+            if set(view.isr) != set(view.replicas) or view.adding or view.removing:
+                self._add(
+                    "convergence",
+                    key,
+                    f"ISR {view.isr} of replicas {view.replicas}, adding {view.adding}, removing {view.removing}",
+                )
+            leader = partition.copies[view.leader].log
+            for node in view.replicas:
+                own = partition.copies[node].log
+                start = max(leader.start, own.start)
+                same = own.end == leader.end and all(
+                    one is other
+                    for one, other in zip(own.between(start, own.end), leader.between(start, leader.end), strict=False)
+                )
+                if not same or ends.get(node) != leader.end:
+                    self._add(
+                        "convergence",
+                        key,
+                        f"broker {node} ends at {ends.get(node)}, leader {view.leader} at {leader.end}",
+                    )
+
+    # --- inside ------------------------------------------------------------------------------------------------------
+
+    def _of(self, key: Key) -> _Partition:
+        partition = self._partitions.get(key)
+        if partition is None:
+            partition = self._partitions[key] = _Partition()
+        return partition
+
+    def _name(self, key: Key) -> str:
+        view: PartitionView | None = self.metadata.view(key)
+        return (
+            str(TopicPartition(self.metadata.topic_name(key[0]), key[1])) if view is not None else f"{key[0]}-{key[1]}"
+        )
+
+    def _add(self, invariant: str, key: Key, text: str) -> None:
+        self.report.add(invariant, f"{self._name(key)}: {text}")
