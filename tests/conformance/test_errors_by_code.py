@@ -258,7 +258,7 @@ def test_a_subscription_to_an_unknown_topic(kit, name):
         "UNKNOWN_TOPIC_OR_PART",
         f"Subscribed topic not available: {topic}: Broker: Unknown topic or partition",
     )
-    assert (event.topic(), event.offset()) == (topic, None)
+    assert (event.topic(), event.partition(), event.offset()) == (topic, 0, None)
     assert consumer.assignment() == []
 
 

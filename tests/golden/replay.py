@@ -10,12 +10,15 @@ from __future__ import annotations
 
 import json
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.golden import replay_groups, replay_replication, replay_tables
+from tests.golden import replay_groups, replay_replication, replay_scenarios, replay_tables
 from tests.golden.verdict import Verdict
+
+HERE = Path(__file__).parent
 
 
 def _later(reason: str) -> Callable[[dict[str, Any]], Verdict]:
@@ -35,9 +38,9 @@ def replayer_of(trace: Any) -> Callable[[Any], Verdict]:
     if "scenarios" in trace:
         return replay_groups.replay_live
     if "scenario" in trace:
-        return _later("group scenarios are not driven from their traces yet")
-    steps = trace.get("steps") or [{}]
-    if "after" in steps[0]:
+        return replay_scenarios.replay
+    steps = trace.get("steps")
+    if isinstance(steps, list) and steps and isinstance(steps[0], dict) and "after" in steps[0]:
         return replay_replication.replay
     if str(trace.get("name", "")).startswith("share"):
         return _later("share groups are not modelled yet")
@@ -47,12 +50,26 @@ def replayer_of(trace: Any) -> Callable[[Any], Verdict]:
 
 
 def replay_file(path: Path) -> Verdict:
-    """Replay one file; one that is no JSON is not comparable."""
+    """Replay one file; one that is no JSON, or not of the form it seems to have, is not comparable."""
     try:
         trace = json.loads(path.read_text())
     except (OSError, ValueError) as problem:
         return Verdict.not_comparable(str(problem))
-    return replayer_of(trace)(trace)
+    return replay(trace)
+
+
+def replay(trace: Any) -> Verdict:
+    """Replay what a file held. What goes wrong while a trace is read is the trace's; what goes wrong in the simulator is a difference."""
+    try:
+        return replayer_of(trace)(trace)
+    except Exception as problem:
+        frames = traceback.extract_tb(problem.__traceback__)
+        own = [frame for frame in frames if Path(frame.filename).parent == HERE]
+        where = f"{Path(own[-1].filename).stem}, line {own[-1].lineno}" if own else "outside"
+        told = f"{type(problem).__name__}: {problem} ({where})"
+        if frames[-1] is own[-1] if own else False:
+            return Verdict.not_comparable(f"the trace is not of the form it seems to have: {told}")
+        return Verdict.different(f"the replay ended with {told}")
 
 
 def main(arguments: list[str]) -> int:

@@ -131,7 +131,7 @@ class Replay:
             started, offset = self.cluster.now, self._controller.storage.metadata_log.log_end
             try:
                 result = does(**action)
-            except TypeError as problem:
+            except (KeyError, TypeError) as problem:
                 return Verdict.not_comparable(f"step {step['step']} ({op}): {problem}")
             left = step["took_ms"] / 1000 - (self.cluster.now - started)
             if left > 0:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import pytest
 from tests.golden import replay_consumer_groups
-from tests.golden.replay import main, replay_file, replayer_of
+from tests.golden.replay import main, replay, replay_file, replayer_of
 
 HERE = Path(__file__).parent
 FILES = [
@@ -60,3 +62,60 @@ def test_exit_status(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert main([str(table)]) == 1
     output = capsys.readouterr().out
     assert "not comparable: share groups are not modelled yet" in output
+
+
+def _scenario(name: str) -> dict[str, Any]:
+    trace: dict[str, Any] = json.loads((HERE / "data" / "groups" / f"scenario_{name}.json").read_text())
+    return trace
+
+
+def test_a_changed_scenario_is_different() -> None:
+    """The replayer of group scenarios sees a callback too many, another outcome, another generation and another state."""
+    trace = _scenario("sigstop-coop")
+    trace["steps"][1]["members"]["m0"]["events"].append({"t": 1, "type": "lost", "partitions": {}})
+    assert "events" in replay(trace).text
+    trace = _scenario("partinc-eager-range")
+    trace["steps"][1]["members"]["m0"]["gen"] += 1
+    assert "gen: 4, got 3" in replay(trace).text
+    trace = _scenario("commitsem-coop")
+    trace["steps"][6]["again"][1] = "_STATE"
+    assert "_NO_OFFSET" in replay(trace).text
+    trace = _scenario("static-consumer-uniform")
+    trace["steps"][1]["describe"]["state"] = "STABLE"
+    assert 'state: "STABLE", got "UNKNOWN"' in replay(trace).text
+
+
+@pytest.mark.parametrize(
+    ("trace", "reason"),
+    [
+        ([], "a trace is a JSON object"),
+        ({}, "of no known form"),
+        ({"scenario": "sleepwalk", "steps": []}, "no such scenario as 'sleepwalk'"),
+        ({"scenario": "static", "protocol": "streams", "steps": []}, "no such protocol as 'streams'"),
+        ({"scenario": "static", "protocol": "coop", "steps": [{"event": "m0 sings"}]}, "step 0: 'm0 sings'"),
+        ({"scenario": "partinc", "protocol": "coop", "steps": [3]}, "not of the form"),
+        ({"scenario": "misc", "steps": {"pause_streams": {}}}, "no such protocol as 'streams'"),
+        ({"scenarios": [{}]}, "no such protocol"),
+        ({"steps": [{"step": 0, "action": {"op": "unplug"}, "after": {}}]}, "not of the form"),
+    ],
+)
+def test_what_cannot_be_compared_says_why(trace: Any, reason: str) -> None:
+    """Unknown kinds, scenarios, protocols and steps, and files of another shape: the reason, and no traceback."""
+    verdict = replay(trace)
+    assert verdict.kind == "not comparable", verdict
+    assert reason in verdict.text
+
+
+def test_an_unknown_action_is_named() -> None:
+    """A replication trace with an action that nobody knows here says at which step."""
+    trace = json.loads((HERE / "data" / "replication" / "rf1_crash.json").read_text())
+    trace["steps"][1]["action"]["op"] = "unplug"
+    assert str(replay(trace)) == "not comparable: step 1: no such action as 'unplug' here"
+
+
+def test_a_failure_of_the_simulator_is_a_difference(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An exception that comes from below the replayer is no excuse not to compare."""
+    monkeypatch.setattr("kafkasim.Cluster.run_for", mock.Mock(side_effect=RuntimeError("out of order")))
+    verdict = replay(_scenario("partinc-eager-range"))
+    assert verdict.kind == "different"
+    assert "RuntimeError: out of order" in verdict.text

@@ -548,11 +548,11 @@ def _committed(tp: Partition, offset: OffsetAndMetadata | int, error: ErrorCode)
 
 
 def _error_message(item: ConsumerError) -> Message:
-    """An error or event in the place of a message; its value is the error's text."""
+    """An error or event in the place of a message; its value is the error's text. One of no partition says it is of partition 0."""
     text = item.text or error_text(item.code)
     return Message(
         item.topic if item.tp is None else item.tp[0],
-        -1 if item.tp is None else item.tp[1],
+        0 if item.tp is None else item.tp[1],
         item.offset,
         value=text.encode(),
         error=KafkaError(int(item.code), text),

@@ -87,6 +87,8 @@ class ClassicMembership(Rebalancing):
         self._is_leader = False
         self._topics = SubscribedTopics(core, queue)
         self._topics_changed = False
+        #: Metadata that the assignor asked for name others' topics, and say nothing about the own subscription.
+        self._takes_for_assignor = False
         self._awaiting_response = False
         self._next_assignment: list[TopicPartition] | None = None
         self._rejoin_after = False
@@ -200,7 +202,7 @@ class ClassicMembership(Rebalancing):
         """Metadata were answered: does the subscription mean other topics, or other numbers of partitions, now?"""
         if is_full:
             self._topics.full_metadata_us = now_us
-        if self.subscription is None:
+        if self.subscription is None or self._takes_for_assignor:
             return
         changed = self._topics.update()
         if self.state == WAIT_METADATA and not self._awaiting_response and not self._is_leader:
@@ -433,7 +435,7 @@ class ClassicMembership(Rebalancing):
             self._rejoin(now_us)
 
     def _lead(self, members: Sequence[JoinGroupMember], now_us: int) -> None:
-        """Fresh metadata of every member's topics, then the assignor."""
+        """Fresh metadata of every member's topics, asked on the coordinator's connection where no fetch waits; then the assignor."""
         topics = tuple(dict.fromkeys(name for member in members for name in member.subscription.topics))
         generation_id = self.generation_id
 
@@ -445,10 +447,11 @@ class ClassicMembership(Rebalancing):
                 return
             assert self._strategy is not None
             self._sync(lead(self._strategy, members, response), at_us)
+            self._takes_for_assignor = True
             self._core.take_metadata(response, False, at_us)
+            self._takes_for_assignor = False
 
-        if not self._core.send_to_any(MetadataRequest(topics, False), on_end, now_us=now_us):
-            self._rejoin(now_us)
+        self._coordinator.send(MetadataRequest(topics, False), on_end, now_us)
 
     def _sync(self, assignments: tuple[tuple[str, Assignment], ...], now_us: int) -> None:
         self.state = WAIT_SYNC
