@@ -273,7 +273,8 @@ class ClientCore(ClientBase):
                 broker.node_id: f"{broker.host}:{broker.port}/{broker.node_id}" for broker in response.brokers
             }
         metadata.cluster_id, metadata.controller_id = response.cluster_id, response.controller_id
-        topics = [answer for answer in response.topics if answer.name]  # One asked for by an unknown id has no name.
+        # One asked for by an unknown id has no name; one asked for by the empty name has it.
+        topics = [answer for answer in response.topics if answer.error != ErrorCode.UNKNOWN_TOPIC_ID]
         changed = [answer.name for answer in topics if metadata.on_topic(answer, now_us)]
         if is_full:
             changed += self._forget_unlisted(response.topics, now_us)
