@@ -12,6 +12,8 @@ from kafkasim.core.model.server_config import BROKER_CONFIGS
 FETCH_MAX_WAIT_MS = 500
 #: Repeated failures of one peer double the wait up to here.
 RETRY_BACKOFF_MAX_US = 1_000_000
+#: Within so many milliseconds of its time-out a follower's thread gets to run, on a machine that has other work too.
+WAKEUP_MS = 30
 #: Batches in one fetch response; Kafka bounds it by 8 MiB.
 FETCH_MAX_BATCHES = 1000
 

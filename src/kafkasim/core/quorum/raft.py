@@ -361,6 +361,7 @@ class RaftReplica(ReplicaRoles):
 
     def _fetched_from_leader(self, now_us: int) -> None:
         self._has_fetched_from_leader = True
+        self._has_woken = False
         if self.is_voter and not self._closing:
             self._timer_us = now_us + self._config.fetch_timeout_us
 

@@ -4,6 +4,8 @@ Mirrors:  QuorumState and the EpochState classes (KIP-595, KIP-996).
 Effects:  Reply (to fetches that a leader held when it stops leading), Note.
 Rule 1:   role, epoch, leader and vote change in ``_enter`` alone; ``_persist`` writes what must outlive the process.
 Rule 2:   ``_generation`` counts roles: an answer to a question of an earlier role finds another number and is ignored.
+Rule 3:   a follower's thread sees that its timer has run out a moment later, each one another moment: they all heard of the leader
+          at the same time, and would all stand at the same time.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from kafkasim.core.model.errors import ErrorCode
 from kafkasim.core.model.ids import NO_NODE, Draw, NodeId
 from kafkasim.core.model.messages import EpochEnd
 from kafkasim.core.model.metadata import LeaderChangeRecord, MetadataBatch, MetadataRecord
-from kafkasim.core.quorum.config import quorum_config
+from kafkasim.core.quorum.config import WAKEUP_MS, quorum_config
 from kafkasim.core.quorum.election import (
     CANDIDATE,
     FOLLOWER,
@@ -41,6 +43,7 @@ class ReplicaRoles:
         "_fetching_snapshot",
         "_generation",
         "_has_fetched_from_leader",
+        "_has_woken",
         "_leader",
         "_outbox",
         "_peers",
@@ -89,6 +92,7 @@ class ReplicaRoles:
         self._leader: LeaderState | None = None
         self._election: Election | None = None
         self._has_fetched_from_leader = False
+        self._has_woken = False
         #: The snapshot that this follower must have before it can go on fetching.
         self._fetching_snapshot: EpochEnd | None = None
         self._successors: tuple[NodeId, ...] = ()
@@ -131,6 +135,7 @@ class ReplicaRoles:
         self._timer_us = timer_us
         self._election = None
         self._has_fetched_from_leader = False
+        self._has_woken = False
         self._fetching_snapshot = None
         self._unacked = []
         self._generation += 1
@@ -207,6 +212,9 @@ class ReplicaRoles:
             self._timer_us = NEVER_US
         elif self.role == PROSPECTIVE:
             self._after_lost_pre_vote(now_us)
+        elif self.role == FOLLOWER and not self._has_woken:
+            self._has_woken = True
+            self._timer_us = now_us + self._shifted_draw("quorum.wakeup_ms", WAKEUP_MS) * 1000
         else:
             self._become_prospective(now_us)
 
@@ -217,11 +225,14 @@ class ReplicaRoles:
             self._become_unattached(self.epoch, now_us)
 
     def _election_timeout_us(self) -> int:
-        """Uniform over [t, 2t). Voters shift their draws apart, so that even equal draws do not always split votes."""
+        """Uniform over [t, 2t)."""
         bound_ms = self._config.election_timeout_ms
-        shift_ms = self.voters.index(self.node_id) * bound_ms // len(self.voters) if self.is_voter else 0
-        drawn_ms = self._draw("quorum.election_timeout_ms", bound_ms)
-        return (bound_ms + (drawn_ms + shift_ms) % bound_ms) * 1000
+        return (bound_ms + self._shifted_draw("quorum.election_timeout_ms", bound_ms)) * 1000
+
+    def _shifted_draw(self, label: str, bound: int) -> int:
+        """Voters shift their draws apart, so that even equal draws do not always split votes."""
+        shift = self.voters.index(self.node_id) * bound // len(self.voters) if self.is_voter else 0
+        return (self._draw(label, bound) + shift) % bound
 
     def _write(self, records: tuple[MetadataRecord, ...], now_us: int) -> int:
         base_offset = self.log.log_end
