@@ -8,6 +8,7 @@ from tests.unit.client.fake_group import App, Cluster, run_apps
 
 from kafkasim.core.client.fetched import visible_batches
 from kafkasim.core.client.items import ConsumerError
+from kafkasim.core.client.subscription import Partition
 from kafkasim.core.model.errors import ErrorCode
 from kafkasim.core.model.ids import TopicPartition
 from kafkasim.core.model.messages import AbortedTransaction, FetchRequest, ListOffsetsRequest
@@ -120,3 +121,12 @@ def test_offset_lookup_that_is_refused_is_told() -> None:
         ErrorCode.TOPIC_AUTHORIZATION_FAILED,
     ]
     assert errors[1].text.startswith("Failed to query logical offset BEGINNING: ")
+
+
+def test_leases_of_another_replica_are_not_renewed_in_a_hurry() -> None:
+    """A leader that sends us away twice within a minute may know less than we do; after that it is believed again."""
+    partition = Partition(T0)
+    assert partition.lease(0)
+    assert not partition.lease(59_000_000)
+    assert partition.lease(61_000_000)
+    assert partition.lease_until_us == 361_000_000

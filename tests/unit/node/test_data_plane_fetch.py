@@ -143,3 +143,38 @@ def test_an_idle_broker_has_no_deadline_of_its_own() -> None:
     cluster.call(1, produce_request(tp, cluster.batch(b"a")))
     cluster.run_for(10)
     assert cluster.brokers[1].plane.deadline_us > cluster.now_us + 6 * 86_400_000_000
+
+
+def test_the_most_caught_up_replica_of_the_rack_is_preferred() -> None:
+    """By log end, then by when it was last caught up, then by its id; one that is not in sync is not offered."""
+    selector = {"replica.selector.class": "org.apache.kafka.common.replica.RackAwareReplicaSelector"}
+    cluster = PlaneCluster(4, selector, {1: "a", 2: "b", 3: "b", 4: "b"})
+    tp = cluster.topic(replicas=(1, 2, 3, 4))
+    cluster.produce(1, tp, b"a")
+    cluster.run_for(1)
+    cluster.cut[3] = None
+    cluster.produce(1, tp, b"b", acks=1)
+    cluster.run_for(0.4)
+    leader = cluster.replica(1, tp)
+    leader.follower(2).session = leader.follower(4).session = None
+    leader.follower(2).last_caught_up_us, leader.follower(4).last_caught_up_us = 5, 4
+    assert cluster.fetch(1, tp, 0, rack_id="b").preferred_read_replica == 2
+    leader.follower(4).last_caught_up_us = 5
+    assert cluster.fetch(1, tp, 0, rack_id="b").preferred_read_replica == 4
+    cluster.fence(4, True)
+    assert cluster.fetch(1, tp, 0, rack_id="b").preferred_read_replica == 2
+
+
+def test_a_refusal_tells_where_the_leader_is() -> None:
+    """KIP-951: leader, epoch and endpoint come with the error, for produce and fetch."""
+    cluster = PlaneCluster()
+    tp = cluster.topic()
+    cluster.elect(tp, 2)
+    refused = cluster.call(1, produce_request(tp, cluster.batch(b"a")))
+    assert refused.partitions[0].error is ErrorCode.NOT_LEADER_OR_FOLLOWER
+    assert refused.partitions[0].current_leader == 2
+    assert [(endpoint.node_id, endpoint.host) for endpoint in refused.node_endpoints] == [(2, "h")]
+    fenced = cluster.call(2, fetch_request(tp, 0, current_leader_epoch=0))
+    assert fenced.partitions[0].error is ErrorCode.FENCED_LEADER_EPOCH
+    assert [endpoint.node_id for endpoint in fenced.node_endpoints] == [2]
+    assert cluster.call(2, fetch_request(tp, 0)).node_endpoints == ()

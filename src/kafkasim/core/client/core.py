@@ -19,7 +19,7 @@ from kafkasim.core.model.client_config import ClientConfig
 from kafkasim.core.model.effects import MAIN_CHANNEL
 from kafkasim.core.model.errors import ErrorCode
 from kafkasim.core.model.ids import NO_LEADER, Draw, NodeId, TopicPartition
-from kafkasim.core.model.messages import MetadataRequest, MetadataResponse, TopicMetadata
+from kafkasim.core.model.messages import BrokerEndpoint, MetadataRequest, MetadataResponse, TopicMetadata
 
 __all__ = ["ClientCore", "Timer"]
 
@@ -140,6 +140,12 @@ class ClientCore(ClientBase):
             self._fast_timer.cancel()
             self._fast_attempt = 0
             self._fast_timer = self.call_at(now_us, self._query_leaders)
+
+    def learn_brokers(self, endpoints: Iterable[BrokerEndpoint]) -> None:
+        """A broker that refused us tells where the leaders are that it names (KIP-951)."""
+        for broker in endpoints:
+            self.metadata.brokers[broker.node_id] = broker
+            self._broker_names[broker.node_id] = f"{broker.host}:{broker.port}/{broker.node_id}"
 
     def leader_hint(self, tp: TopicPartition, leader: NodeId, leader_epoch: int, now_us: int) -> bool:
         """Use the leader that a refusing broker named (KIP-951); True if it was news."""

@@ -59,7 +59,6 @@ from kafkasim.core.model.messages import (
 
 _RETRY_US = 500_000
 _RESET_RETRY_US = 100_000
-_LEASE_US = 300_000_000
 
 
 @attrs.define(slots=True, eq=False)
@@ -186,7 +185,11 @@ class Fetcher:
 
     def on_connection(self, node: NodeId, is_up: bool, now_us: int) -> None:
         source = self._sources.get(node)
-        if is_up and source is not None and not source.in_flight:
+        if source is None:
+            return
+        if not is_up:
+            self._back_to_leaders(source, now_us)
+        elif not source.in_flight:
             self._fetch(source, now_us)
 
     # --- Positions -------------------------------------------------------------------------------------------------
@@ -381,7 +384,7 @@ class Fetcher:
         known = self._core.metadata.partition(partition.tp)
         leader = NO_LEADER if known is None else known.leader
         epoch = NO_EPOCH if known is None else known.leader_epoch
-        is_newer = partition.leader_epoch != NO_EPOCH and epoch > partition.leader_epoch
+        is_newer = epoch > partition.leader_epoch
         if known is None:
             self._tell_missing(partition)
         if leader != partition.leader or partition.broker == NO_LEADER:
@@ -492,8 +495,11 @@ class Fetcher:
             source.in_flight = False
             if response is None or response.error != ErrorCode.NONE:
                 source.backoff_until_us = at_us + self._error_backoff_us
+                self._back_to_leaders(source, at_us)
                 self._fetch(source, at_us)
                 return
+            if response.node_endpoints:
+                self._core.learn_brokers(response.node_endpoints)
             by_tp = {entry[0].tp: entry for entry in asked}
             for answer in response.partitions:
                 entry = by_tp.get(answer.tp)
@@ -505,9 +511,10 @@ class Fetcher:
 
     def _on_fetched(self, partition: Partition, answer: PartitionFetched, source: _Source, now_us: int) -> None:
         if answer.preferred_read_replica not in (NO_NODE, source.node):
-            partition.lease_until_us = now_us + _LEASE_US
-            self._fetch_from(partition, answer.preferred_read_replica, now_us)
+            self._lease(partition, answer.preferred_read_replica, now_us)
             return
+        if partition.broker != source.node:
+            return  # It moved to another broker meanwhile.
         if partition.broker != partition.leader and now_us >= partition.lease_until_us:
             self._fetch_from(partition, partition.leader, now_us)
         if answer.error != ErrorCode.NONE:
@@ -534,6 +541,22 @@ class Fetcher:
                     ConsumerError(ErrorCode._PARTITION_EOF, text, partition.tp, end_offset), partition
                 )
                 self._core.wake = True
+
+    def _lease(self, partition: Partition, replica: NodeId, now_us: int) -> None:
+        """The leader sends us to another replica; if it does so again soon, that one may be gone: no hurry (KIP-392)."""
+        is_known = replica in self._core.metadata.brokers
+        if not partition.lease(now_us) or not is_known:
+            partition.backoff_until_us = now_us + self._error_backoff_us
+        if is_known:
+            self._fetch_from(partition, replica, now_us)
+        else:
+            self._core.refresh_brokers(now_us)
+
+    def _back_to_leaders(self, source: _Source, now_us: int) -> None:
+        """The connection is gone: what was only read there by preference is read from its leader."""
+        for partition in list(source.partitions.values()):
+            if partition.leader != source.node:
+                self._fetch_from(partition, partition.leader, now_us)
 
     def _take_batches(self, partition: Partition, answer: PartitionFetched) -> None:
         last = answer.batches[-1]

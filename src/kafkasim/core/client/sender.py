@@ -229,6 +229,8 @@ class Sender:
     ) -> None:
         self._in_flight[leader] -= 1
         answers = {part.tp: part for part in response.partitions} if response is not None else {}
+        if response is not None and response.node_endpoints:
+            self._core.learn_brokers(response.node_endpoints)
         for queue, batch in batches:
             if self._sent.pop(batch, None) is None:
                 continue  # Purged meanwhile.

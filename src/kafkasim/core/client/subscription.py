@@ -30,6 +30,9 @@ OFFSET_QUERY = "offset-query"
 ACTIVE = "active"
 VALIDATE = "validate-epoch-wait"
 
+_LEASE_US = 300_000_000
+_NEW_LEASE_US = 60_000_000
+
 
 @attrs.define(slots=True, eq=False)
 class Partition:
@@ -66,7 +69,9 @@ class Partition:
     leader: NodeId = NO_LEADER
     leader_epoch: int = NO_EPOCH
     broker: NodeId = NO_LEADER
+    #: Another replica than the leader serves us until then (KIP-392); when such a lease was last counted as a new one.
     lease_until_us: int = 0
+    leased_us: int | None = None
     backoff_until_us: int = 0
     last_error: ErrorCode = ErrorCode.NONE
     #: Entries in the application's queue.
@@ -77,6 +82,14 @@ class Partition:
         self.position, self.position_epoch = offset, epoch
         if self.auto_store:
             self.stored, self.stored_epoch, self.stored_metadata = offset, epoch, ""
+
+    def lease(self, now_us: int) -> bool:
+        """Another replica than the leader serves us for a while; False if it was not even a minute since it last came to that."""
+        self.lease_until_us = now_us + _LEASE_US
+        is_new = self.leased_us is None or now_us - self.leased_us > _NEW_LEASE_US
+        if is_new:
+            self.leased_us = now_us
+        return is_new
 
     def clear_stored(self) -> None:
         self.stored, self.stored_epoch, self.stored_metadata = OFFSET_INVALID, NO_EPOCH, ""

@@ -78,7 +78,10 @@ class PartitionProduced:
 
 @message
 class ProduceResponse:
+    """``node_endpoints``: where the leaders are that the partitions name (KIP-951)."""
+
     partitions: list[PartitionProduced]
+    node_endpoints: tuple[BrokerEndpoint, ...] = ()
 
 
 # --- Fetch ---------------------------------------------------------------------------------------------------------
@@ -154,9 +157,12 @@ class PartitionFetched:
 
 @message
 class FetchResponse:
+    """``node_endpoints``: where the leaders are that the partitions name (KIP-951)."""
+
     partitions: list[PartitionFetched]
     error: ErrorCode = ErrorCode.NONE
     session_id: int = 0
+    node_endpoints: tuple[BrokerEndpoint, ...] = ()
 
     @property
     def size_bytes(self) -> int:

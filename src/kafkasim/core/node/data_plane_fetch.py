@@ -96,7 +96,8 @@ class Fetches:
                 if answer.batches:
                     size_bytes = sum(batch.size_bytes for batch in answer.batches)
                     ctx.meters.of(answer.tp.topic).bytes_out.mark(size_bytes, now_us)
-        ctx.reply(call, FetchResponse(answers))
+        endpoints = self._partitions.take_endpoints() if self._partitions.hinted else ()
+        ctx.reply(call, FetchResponse(answers, node_endpoints=endpoints))
 
     def _read(self, request: FetchRequest) -> tuple[list[PartitionFetched], int]:
         """The answers as they are now, and how many bytes are missing before they are worth sending (0 if nothing is)."""
@@ -160,6 +161,7 @@ class Fetches:
         if error in (ErrorCode.NOT_LEADER_OR_FOLLOWER, ErrorCode.FENCED_LEADER_EPOCH):
             state = partitions.ctx.image.partition(part.tp)
             if state is not None:
+                partitions.hinted.append(state.leader)
                 answer = PartitionFetched(
                     part.tp, error, current_leader=state.leader, current_leader_epoch=state.leader_epoch
                 )
@@ -170,13 +172,14 @@ class Fetches:
         brokers = self._partitions.ctx.image.brokers
         if self._partitions.ctx.rack == rack_id:
             return replica.leader_id
-        best, best_end = replica.leader_id, -1
+        best, best_rank = replica.leader_id, (-1, 0, 0)
         for follower in replica.followers:
             broker = brokers.get(follower.node_id)
             if broker is None or broker.fenced or broker.rack != rack_id or follower.node_id not in replica.isr:
                 continue
-            if max(follower.log_start, 0) <= offset <= follower.log_end and follower.log_end > best_end:
-                best, best_end = follower.node_id, follower.log_end
+            rank = (follower.log_end, follower.caught_up_us(), follower.node_id)
+            if max(follower.log_start, 0) <= offset <= follower.log_end and rank > best_rank:
+                best, best_rank = follower.node_id, rank
         return best
 
     def _unpark(self, fetch: ParkedFetch) -> None:

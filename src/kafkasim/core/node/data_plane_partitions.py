@@ -17,7 +17,7 @@ from kafkasim.core.log.log import Log
 from kafkasim.core.log.settings import LogSettings
 from kafkasim.core.model.errors import ErrorCode
 from kafkasim.core.model.ids import NO_OFFSET, NO_TIMESTAMP, NodeId, TopicPartition
-from kafkasim.core.model.messages import PartitionProduced, ProduceResponse
+from kafkasim.core.model.messages import BrokerEndpoint, PartitionProduced, ProduceResponse
 from kafkasim.core.node.context import BrokerContext, Call
 from kafkasim.core.replica.follower import FollowerReplica
 from kafkasim.core.replica.leader import LeaderReplica
@@ -107,6 +107,7 @@ class Partitions:
         "checkpoint_watch",
         "ctx",
         "ended_appends",
+        "hinted",
         "lag_us",
         "lag_watch",
         "on_visible",
@@ -138,6 +139,8 @@ class Partitions:
         self.woken_deletes: list[LeaderReplica] = []
         self.woken_sessions: list[FollowerSession] = []
         self.ended_appends: list[tuple[ParkedAppend, ErrorCode]] = []
+        #: Leaders that the answer in the making names; their endpoints go along.
+        self.hinted: list[NodeId] = []
         self.checkpoint_watch: list[Replica] = []
         self.lag_watch: list[LeaderReplica] = []
         self.retention_watch: list[Replica] = []
@@ -198,6 +201,13 @@ class Partitions:
             return ErrorCode.UNKNOWN_TOPIC_ID
         known = image.partition(tp) is not None
         return ErrorCode.NOT_LEADER_OR_FOLLOWER if known else ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+
+    def take_endpoints(self) -> tuple[BrokerEndpoint, ...]:
+        """Where the leaders are that were hinted at since the last call."""
+        hinted, self.hinted = dict.fromkeys(self.hinted), []
+        brokers = self.ctx.image.brokers
+        known = [(node, brokers[node]) for node in hinted if node in brokers and not brokers[node].fenced]
+        return tuple(BrokerEndpoint(node, broker.host, broker.port, broker.rack) for node, broker in known)
 
     def eligible(self, node_id: NodeId, broker_epoch: int) -> bool:
         """May this replica join an ISR, as far as the metadata tells?"""

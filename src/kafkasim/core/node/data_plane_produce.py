@@ -75,7 +75,8 @@ class Produces:
             return
         for leader, size_bytes in written:
             partitions.appended(leader, size_bytes, now_us)
-        partitions.ctx.reply(call, ProduceResponse(answers) if acks else None)
+        endpoints = partitions.take_endpoints() if partitions.hinted else ()
+        partitions.ctx.reply(call, ProduceResponse(answers, endpoints) if acks else None)
 
     def _answer_when_committed(
         self,
@@ -96,8 +97,9 @@ class Produces:
                 partitions.wait(replica, required_end, operation, index)
         for replica, size_bytes in written:
             partitions.appended(replica, size_bytes, now_us)
+        endpoints = partitions.take_endpoints() if partitions.hinted else ()
         if operation is None:
-            partitions.ctx.reply(call, ProduceResponse(answers))
+            partitions.ctx.reply(call, ProduceResponse(answers, endpoints))
         elif not operation.done:
             partitions.produces.park(operation, request.timeout_ms * 1000, now_us)
 
@@ -108,6 +110,7 @@ class Produces:
         state = self._partitions.ctx.image.partition(tp)
         if state is None:
             return PartitionProduced(tp, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
+        self._partitions.hinted.append(state.leader)
         return PartitionProduced(
             tp,
             ErrorCode.NOT_LEADER_OR_FOLLOWER,
