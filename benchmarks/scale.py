@@ -21,9 +21,10 @@ from typing import Any
 from benchmarks.measure import exponent, in_fresh_process, machine, resident_bytes
 
 IDLE_SECONDS = 10.0
+IDLE_PARTITION_SECONDS = 60.0
 RECORDS = 1_000
 POINTS = {
-    "partitions": (1_000, 10_000, 50_000),
+    "partitions": (1_000, 10_000, 100_000),
     "groups": (1, 10, 100),
     "members": (10, 30, 100),
     "consumers": (100, 1_000, 10_000),
@@ -36,25 +37,41 @@ Figures = dict[str, float]
 
 
 def idle_partitions(count: int) -> Figures:
-    """Topics of up to 1,000 partitions, three replicas of each; then nothing happens for ten virtual seconds."""
+    """Topics of up to 1,000 partitions, three replicas of each on six brokers; a minute in which nothing happens; then a broker dies.
+
+    ``fail over s`` is processor time from the crash until every partition that it led has another leader, as all brokers know.
+    """
     import kafkasim
 
-    with kafkasim.Cluster(brokers=3, seed=1) as cluster:
+    with kafkasim.Cluster(brokers=6, seed=1) as cluster:
         gc.collect()
         before = resident_bytes()
-        started = time.perf_counter()
+        started = time.process_time()
+        names = []
         for first in range(0, count, 1_000):  # Kafka refuses more than 10,000 metadata records in one request
-            cluster.create_topic(f"topic-{first}", partitions=min(1_000, count - first), replication_factor=3)
-        made = time.perf_counter()
+            names.append(f"topic-{first}")
+            cluster.create_topic(names[-1], partitions=min(1_000, count - first), replication_factor=3)
+        made = time.process_time()
+        held = (resident_bytes() - before) / (3 * count)
         events = cluster.kernel.events
-        cluster.run_for(IDLE_SECONDS)
-        idle = time.perf_counter() - made
+        cluster.run_for(IDLE_PARTITION_SECONDS)
+        idle = time.process_time()
+        idle_events = cluster.kernel.events - events
+        cluster.broker(2).crash()
+        while _led_by(cluster, names[-1], 2) or _led_by(cluster, names[0], 2):
+            cluster.run_for(0.5)
+        failed_over = time.process_time()
         return {
             "create s": made - started,
-            "idle s": idle,
-            "idle events": cluster.kernel.events - events,
-            "bytes a replica": (resident_bytes() - before) / (3 * count),
+            "idle s": idle - made,
+            "idle events": idle_events,
+            "fail over s": failed_over - idle,
+            "bytes a replica": held,
         }
+
+
+def _led_by(cluster: Any, topic: str, broker: int) -> bool:
+    return any(partition.leader == broker for partition in cluster.describe_topic(topic))
 
 
 def groups(count: int) -> Figures:
