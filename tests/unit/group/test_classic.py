@@ -227,3 +227,16 @@ def test_unloading_answers_whatever_is_parked() -> None:
     driver.shard.unload(driver.now_us)
     driver.carry_out()
     assert driver.answers["join"].error is ErrorCode.NOT_COORDINATOR
+
+
+def test_a_new_group_is_in_the_log_from_its_first_join() -> None:
+    """A new coordinator knows it, empty; where the log refuses it, there is no group and the join fails."""
+    driver = ShardDriver()
+    driver.new_member("first")
+    driver.fail_over()
+    assert driver.state == "Empty"
+    refused = ShardDriver()
+    refused.append_error = ErrorCode.NOT_ENOUGH_REPLICAS
+    static = refused.join("", "static", instance_id="i0")
+    assert static.error is ErrorCode.COORDINATOR_NOT_AVAILABLE
+    assert refused.shard.groups == {}

@@ -334,7 +334,7 @@ def test_an_instance_id_in_use_is_not_released() -> None:
 def replayed(driver: ShardDriver) -> dict[str, object]:
     """The state of the group, but for what only the live coordinator knows."""
     state = group_of(driver)
-    names = [name for name in vars(state) if name not in ("refresh_deadline_ms", "refresh_epoch", "resolving")]
+    names = [name for name in vars(state) if name not in ("refresh_deadline_ms", "refresh_epoch")]
     return {name: getattr(state, name) for name in names}
 
 

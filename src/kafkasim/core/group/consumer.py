@@ -313,11 +313,11 @@ class ConsumerGroups:
             return member
         plan.records.append(updated.assignment_record(group.group_id))
         if updated.classic is None:
-            key: TimerKey = ("rebalance", group.group_id, updated.member_id)
             if updated.state == UNREVOKED_PARTITIONS:
                 self._arm_rebalance(group.group_id, updated, now_us)
             else:
-                self._runtime.timers.disarm(key)
+                self._revoking.pop((group.group_id, updated.member_id), None)
+                self._runtime.timers.disarm(("rebalance", group.group_id, updated.member_id))
         return updated
 
     def _arm_rebalance(self, group_id: str, member: ConsumerMember, now_us: int) -> None:

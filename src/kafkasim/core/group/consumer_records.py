@@ -1,6 +1,6 @@
 """Records of consumer groups in ``__consumer_offsets``, byte for byte as Kafka writes them.
 
-Mirrors:  ConsumerGroupMetadata (3), MemberMetadata (5), TargetAssignmentMetadata (6), TargetAssignmentMember (7),
+Mirrors:  ConsumerGroupMetadata (3), PartitionMetadata (4), MemberMetadata (5), TargetAssignmentMetadata (6), TargetAssignmentMember (7),
           CurrentMemberAssignment (8), RegularExpression (16): keys and values of org.apache.kafka.coordinator.group.generated.
 Rule 1:   a record is one object: the live group replays the object, a new coordinator the object that it reads from the log.
 Rule 2:   ``is_tombstone`` records delete what their key names.
@@ -43,6 +43,16 @@ class GroupEpochRecord:
     epoch: int = -1
     metadata_hash: int = 0
     is_tombstone: bool = False
+
+
+@message
+class SubscriptionMetadataRecord:
+    """Written before 4.1; since then only deleted, together with its group."""
+
+    KEY: ClassVar[int] = 4
+
+    group_id: str
+    is_tombstone: bool = True
 
 
 @message
@@ -110,7 +120,8 @@ class RegexRecord:
 
 
 ConsumerGroupRecord: TypeAlias = (
-    "GroupEpochRecord | MemberRecord | TargetEpochRecord | TargetMemberRecord | CurrentAssignmentRecord | RegexRecord"
+    "GroupEpochRecord | SubscriptionMetadataRecord | MemberRecord | TargetEpochRecord | TargetMemberRecord"
+    " | CurrentAssignmentRecord | RegexRecord"
 )
 
 
@@ -219,6 +230,10 @@ def _write_group(record: GroupEpochRecord, writer: _Writer) -> None:
 def _read_group(group_id: str, reader: _Reader) -> GroupEpochRecord:
     epoch, tags = reader.number(">i"), reader.tags()
     return GroupEpochRecord(group_id, epoch, tags[0].number(">q") if 0 in tags else 0)
+
+
+def _read_nothing(group_id: str, reader: _Reader) -> SubscriptionMetadataRecord:
+    return SubscriptionMetadataRecord(group_id)
 
 
 def _write_member(record: MemberRecord, writer: _Writer) -> None:
@@ -349,6 +364,7 @@ _WRITERS: dict[type[Any], Callable[[Any, _Writer], None]] = {
 #: Key version -> (class, name of the key's second field, reader of the value).
 _KINDS: dict[int, tuple[Any, str | None, Callable[..., ConsumerGroupRecord]]] = {
     3: (GroupEpochRecord, None, _read_group),
+    4: (SubscriptionMetadataRecord, None, _read_nothing),
     5: (MemberRecord, "member_id", _read_member),
     6: (TargetEpochRecord, None, _read_target_epoch),
     7: (TargetMemberRecord, "member_id", _read_target),

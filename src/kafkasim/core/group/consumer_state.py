@@ -23,6 +23,7 @@ from kafkasim.core.group.consumer_records import (
     GroupEpochRecord,
     MemberRecord,
     RegexRecord,
+    SubscriptionMetadataRecord,
     TargetEpochRecord,
     TargetMemberRecord,
 )
@@ -172,7 +173,6 @@ class ConsumerGroupState:
         self.classic_protocols: dict[str, int] = {}
         self.refresh_deadline_ms = 0
         self.refresh_epoch = 0
-        self.resolving = False
 
     # --- reading ---------------------------------------------------------------------------------------------------
 
@@ -240,6 +240,9 @@ class ConsumerGroupState:
     def replay_epoch(self, record: GroupEpochRecord) -> None:
         self.group_epoch = record.epoch
         self.metadata_hash = record.metadata_hash
+
+    def replay_nothing(self, record: SubscriptionMetadataRecord) -> None:
+        """Nobody reads it any longer."""
 
     def replay_member(self, record: MemberRecord) -> None:
         old = self.members.get(record.member_id)
@@ -390,6 +393,7 @@ class ConsumerGroupState:
 
 _REPLAY: Mapping[type[Any], Callable[[ConsumerGroupState, Any], None]] = {
     GroupEpochRecord: ConsumerGroupState.replay_epoch,
+    SubscriptionMetadataRecord: ConsumerGroupState.replay_nothing,
     MemberRecord: ConsumerGroupState.replay_member,
     TargetEpochRecord: ConsumerGroupState.replay_target_epoch,
     TargetMemberRecord: ConsumerGroupState.replay_target,

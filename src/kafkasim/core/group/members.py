@@ -274,3 +274,8 @@ class GroupMembers:
         if self.state == STABLE:
             owned = [tp for member in self.members.values() for tp in member.assignment.partitions]
             assert len(owned) == len(set(owned)) or self.protocol_type != "consumer"
+
+
+def empty_group_record(group_id: str) -> tuple[bytes, bytes]:
+    """What is written of a group before anybody is in it."""
+    return encode_group_key(group_id), encode_group_value(GroupMetadataValue("", 0, None, None, -1, ()))

@@ -20,6 +20,7 @@ from kafkasim.core.group.consumer_records import (
     GroupEpochRecord,
     MemberRecord,
     RegexRecord,
+    SubscriptionMetadataRecord,
     TargetEpochRecord,
     TargetMemberRecord,
 )
@@ -233,5 +234,6 @@ def deletion_records(group: ConsumerGroupState, member_ids: Iterable[str] | None
         TargetEpochRecord(group_id, is_tombstone=True),
         *(MemberRecord(group_id, member_id, is_tombstone=True) for member_id in ids),
         *(RegexRecord(group_id, regex, is_tombstone=True) for regex in group.resolved),
+        SubscriptionMetadataRecord(group_id),
         GroupEpochRecord(group_id, is_tombstone=True),
     ]

@@ -21,9 +21,9 @@ from kafkasim.core.group.consumer import ConsumerGroups
 from kafkasim.core.group.consumer_classic import ClassicProtocolMembers
 from kafkasim.core.group.consumer_records import ConsumerGroupRecord, GroupEpochRecord, decode, encode
 from kafkasim.core.group.consumer_state import ConsumerGroupState
-from kafkasim.core.group.effects import Answer, GroupEffect, Persist, Token
+from kafkasim.core.group.effects import Answer, GroupEffect, Persist, Token, append_error
 from kafkasim.core.group.group_offsets import GroupOffsets, nobody_waits
-from kafkasim.core.group.members import DEAD, EMPTY, GroupLimits, TimerKey
+from kafkasim.core.group.members import DEAD, EMPTY, GroupLimits, TimerKey, empty_group_record
 from kafkasim.core.group.migration import Migration, deletion_records
 from kafkasim.core.group.offsets import CommittedOffset, OffsetStore
 from kafkasim.core.group.records import (
@@ -181,7 +181,20 @@ class GroupShard:
             if group is None:
                 self._delete_empty_consumer_group(request.group_id, now_us)
                 group = self._new_group(request.group_id, now_us)
-            group.on_join(request, client_host, token, self._new_id, now_us)
+                group.on_join(request, client_host, token, self._new_id, now_us)
+                self._keep_new_group(group)
+            else:
+                group.on_join(request, client_host, token, self._new_id, now_us)
+
+    def _keep_new_group(self, group: ClassicGroup) -> None:
+        """A group that a join brings about is in the log from the start, empty; if it cannot be, it is not at all."""
+
+        def done(error: ErrorCode, now_us: int) -> None:
+            if error is not ErrorCode.NONE and self.groups.get(group.group_id) is group:
+                del self.groups[group.group_id]
+                group.drop(append_error(error), now_us)
+
+        self.effects.append(Persist([empty_group_record(group.group_id)], done))
 
     def _delete_empty_consumer_group(self, group_id: str, now_us: int) -> None:
         """A classic member may have the name of a consumer group that is empty."""
