@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.golden import replay_groups, replay_replication, replay_scenarios, replay_tables
+from tests.golden import replay_groups, replay_replication, replay_scenarios, replay_share, replay_tables
 from tests.golden.verdict import Verdict
 
 HERE = Path(__file__).parent
@@ -43,7 +43,7 @@ def replayer_of(trace: Any) -> Callable[[Any], Verdict]:
     if isinstance(steps, list) and steps and isinstance(steps[0], dict) and "after" in steps[0]:
         return replay_replication.replay
     if str(trace.get("name", "")).startswith("share"):
-        return _later("share groups are not modelled yet")
+        return replay_share.replay
     if "steps" in trace:
         return _later("transactions are not modelled yet, and producer scenarios are not driven from their traces")
     return _later("of no known form")

@@ -49,10 +49,26 @@ def test_a_changed_trace_is_different(tmp_path: Path) -> None:
     assert "baseOffset" in replayer_of(trace)(trace).text
 
 
+def test_a_changed_share_trace_is_different() -> None:
+    """The replayer sees a wrong delivery count, a wrong error and a wrong lag."""
+    source = json.loads((HERE / "data" / "share" / "share_lock_timeout.json").read_text())
+    for path in (("result", 0, "dc"), ("result", 0, "LAG"), ("result", 0, "error", "error")):
+        trace = json.loads(json.dumps(source))
+        for step in trace["steps"]:
+            at = step
+            try:
+                for name in path[:-1]:
+                    at = at[name]
+                at[path[-1]] = "7" if at[path[-1]] is not None else None
+            except (KeyError, TypeError, IndexError):
+                continue
+        assert replayer_of(trace)(trace).kind == "different", path
+
+
 def test_exit_status(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """0 for equal, 1 for a difference, 2 where nothing could be compared."""
     share = tmp_path / "share_x.json"
-    share.write_text(json.dumps({"name": "share_x", "steps": [{"t": 0, "action": "poll"}]}))
+    share.write_text(json.dumps({"name": "share_x", "steps": [{"t": 0, "action": "moonwalk"}]}))
     broken = tmp_path / "broken.json"
     broken.write_text("{")
     table = tmp_path / "partitioner.json"
@@ -61,7 +77,7 @@ def test_exit_status(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert main([str(share), str(broken)]) == 2
     assert main([str(table)]) == 1
     output = capsys.readouterr().out
-    assert "not comparable: share groups are not modelled yet" in output
+    assert "not comparable: the action 'moonwalk' is not driven" in output
 
 
 def _scenario(name: str) -> dict[str, Any]:

@@ -477,7 +477,12 @@ def _config_text(value: object) -> str:
 
 
 def _static_config(brokers: int, config: Mapping[str, object] | None) -> dict[str, str]:
-    static = {"offsets.topic.replication.factor": str(min(3, max(brokers, 1)))}
+    replicas = str(min(3, max(brokers, 1)))
+    static = {
+        "offsets.topic.replication.factor": replicas,
+        "share.coordinator.state.topic.replication.factor": replicas,
+        "share.coordinator.state.topic.min.isr": str(min(2, max(brokers, 1))),
+    }
     for name, value in (config or {}).items():
         key = BROKER_CONFIGS.get(name)
         if key is None:

@@ -112,6 +112,15 @@ class InFlight:
         batch.types[offset] = kind
         return ErrorCode.NONE
 
+    def hold(self, renewed: AckBatch) -> None:
+        """The application has these again, after a renewal."""
+        known = self._by_tp.get(renewed.tp)
+        if known is None:
+            self._by_tp[renewed.tp] = renewed
+        else:
+            known.merge(renewed)
+        self.held_count += len(renewed.types)
+
     def accept_all(self) -> None:
         """Implicit mode: whatever is held was fine."""
         for batch in self._by_tp.values():

@@ -20,7 +20,7 @@ import attrs
 from kafkasim.core.client.core import ClientCore, Timer
 from kafkasim.core.client.items import ConsumerError
 from kafkasim.core.client.operation import Operation
-from kafkasim.core.client.share_acks import AckBatch, Delivered, InFlight, ShareRun
+from kafkasim.core.client.share_acks import HELD, AckBatch, Delivered, InFlight, ShareRun
 from kafkasim.core.client.share_brokers import ShareBroker
 from kafkasim.core.client.share_membership import ShareMembership
 from kafkasim.core.model.client_config import ClientConfig
@@ -80,8 +80,9 @@ class ShareConsumerEngine(ClientCore):
         self.allows_renew = False
         self.tells_commits = False
         self.commits: list[Committed] = []
-        #: Offsets whose renewal was granted; ``kafkasim.extras`` takes them.
-        self.renewed: dict[TopicPartition, list[int]] = {}
+        #: What the last answer of a broker said of its locks (acquisitionLockTimeoutMs).
+        self.lock_timeout_ms = 0
+        self._renewed: list[AckBatch] = []
         self._max_poll_us = config.ms("max.poll.interval.ms") * 1000
         self._membership = ShareMembership(self, self._on_assignment)
         self._assignment: tuple[TopicPartitions, ...] = ()
@@ -292,15 +293,17 @@ class ShareConsumerEngine(ClientCore):
                     commit.operation.succeed(list(commit.outcomes.items()))
 
     def _bring_back_renewed(self, batch: AckBatch) -> None:
-        """What was renewed is the application's again (only with ``allows_renew``)."""
-        renewed = [offset for offset, kind in batch.types.items() if kind == ACK_RENEW]
+        """What was renewed is the application's again."""
+        renewed = {offset: HELD for offset, kind in batch.types.items() if kind == ACK_RENEW}
         if renewed:
-            self.renewed.setdefault(batch.tp, []).extend(renewed)
+            self._renewed.append(AckBatch(batch.tp, batch.tip, batch.leader, renewed))
 
-    def hold_again(self, delivered: list[Delivered]) -> None:
-        """Records that were renewed are held by the application again."""
-        for one in delivered:
-            self._in_flight.add(one)
+    def take_renewed(self, now_us: int) -> list[tuple[TopicPartition, int]]:
+        """Records whose renewal was granted: held again, to be given to the application again (``kafkasim.extras``)."""
+        renewed, self._renewed = self._renewed, []
+        for batch in renewed:
+            self._in_flight.hold(batch)
+        return [(batch.tp, offset) for batch in renewed for offset in batch.types]
 
     # --- fetching ----------------------------------------------------------------------------------------------------
 
@@ -329,6 +332,7 @@ class ShareConsumerEngine(ClientCore):
         self._fetching -= 1
         delivered: list[Delivered] = []
         if response is not None:
+            self.lock_timeout_ms = response.acquisition_lock_timeout_ms
             self.on_hints(response.partitions, now_us)
             for part in response.partitions:
                 tp = partitions.get(part.tip)

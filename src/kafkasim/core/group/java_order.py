@@ -47,12 +47,13 @@ def uuid_order(uuid: str) -> tuple[int, int]:
     return (high - (1 << 64) if high >> 63 else high), (low - (1 << 64) if low >> 63 else low)
 
 
-def _spread(hash_code: int) -> int:
+def spread(hash_code: int) -> int:
+    """What a HashMap makes of a hash code before it looks for the bucket."""
     unsigned = hash_code & _INT
     return unsigned ^ (unsigned >> 16)
 
 
-def _grown(count: int, size: int = 16) -> int:
+def grown(count: int, size: int = 16) -> int:
     """Buckets of a table that began with ``size`` and took in ``count`` keys."""
     while count > size * 3 // 4:
         size *= 2
@@ -65,20 +66,20 @@ def _power_of_two(number: int) -> int:
 
 def _copied(count: int) -> int:
     """Buckets of ``new HashSet<>(collection)``."""
-    return _grown(count, _power_of_two(max(int(count / 0.75) + 1, 16)))
+    return grown(count, _power_of_two(max(int(count / 0.75) + 1, 16)))
 
 
 def string_map_order(keys: Iterable[str], most: int = 0) -> list[str]:
     """Keys of a HashMap<String, ?> that took them in in this order, and at its fullest held ``most`` of them."""
     ordered = list(keys)
-    mask = _grown(max(len(ordered), most)) - 1
-    return sorted(ordered, key=lambda key: _spread(string_hash(key)) & mask)
+    mask = grown(max(len(ordered), most)) - 1
+    return sorted(ordered, key=lambda key: spread(string_hash(key)) & mask)
 
 
 def string_set_order(keys: Sequence[str]) -> list[str]:
     """Elements of ``new HashSet<>(keys)``."""
     mask = _copied(len(keys)) - 1
-    return sorted(keys, key=lambda key: _spread(string_hash(key)) & mask)
+    return sorted(keys, key=lambda key: spread(string_hash(key)) & mask)
 
 
 def uuid_map_order(keys: Iterable[str]) -> list[str]:
@@ -86,22 +87,22 @@ def uuid_map_order(keys: Iterable[str]) -> list[str]:
     ordered = list(keys)
     if len(ordered) < 2:
         return ordered
-    mask = _grown(len(ordered)) - 1
-    return sorted(ordered, key=lambda key: _spread(uuid_hash(key)) & mask)
+    mask = grown(len(ordered)) - 1
+    return sorted(ordered, key=lambda key: spread(uuid_hash(key)) & mask)
 
 
 def uuid_set_order(keys: Sequence[str], announced: int) -> list[str]:
     """Elements of ``new HashSet<>(keys)`` whose collection says it has ``announced`` elements."""
-    mask = _grown(len(keys), _copied(announced)) - 1
-    return sorted(keys, key=lambda key: _spread(uuid_hash(key)) & mask)
+    mask = grown(len(keys), _copied(announced)) - 1
+    return sorted(keys, key=lambda key: spread(uuid_hash(key)) & mask)
 
 
 def integer_set_order(numbers: Sequence[int], copied_from: int | None = None) -> tuple[int, ...]:
     """Elements of ``new HashSet<>(numbers)``; or of a copy of ``copied_from`` elements that changed to these since."""
-    size = _copied(len(numbers)) if copied_from is None else _grown(len(numbers), _copied(copied_from))
+    size = _copied(len(numbers)) if copied_from is None else grown(len(numbers), _copied(copied_from))
     if not numbers or max(numbers) < size:
         return tuple(sorted(numbers))
-    return tuple(sorted(numbers, key=lambda number: _spread(number) & (size - 1)))
+    return tuple(sorted(numbers, key=lambda number: spread(number) & (size - 1)))
 
 
 def timeline_order(keys: Sequence[str], size: int) -> list[str]:

@@ -17,6 +17,7 @@ from typing import Any, TypeAlias
 import attrs
 
 from kafkasim.core.group.effects import Answer, Persist, Token, append_error
+from kafkasim.core.group.java_order import string_map_order
 from kafkasim.core.group.share_group import ShareGroup, ShareMember
 from kafkasim.core.group.share_records import (
     CURRENT_MEMBER,
@@ -230,6 +231,46 @@ class ShareGroupShard:
         value = {"initializing": initializing, "initialized": initialized}
         self._write([ShareRecord(STATE_PARTITIONS, group_id, "", value)], lambda error, now_us: None)
 
+    # --- what admins change ------------------------------------------------------------------------------------------
+
+    def emptied(self, group_id: str) -> tuple[ShareGroup | None, ErrorCode, str]:
+        """The group, if it may be changed: there must be one, and nobody in it."""
+        group = self.groups.get(group_id)
+        if group is None:
+            return None, ErrorCode.GROUP_ID_NOT_FOUND, f"Group {group_id} not found."
+        if group.members:
+            return None, ErrorCode.NON_EMPTY_GROUP, f"Share group {group_id} is not empty."
+        return group, ErrorCode.NONE, ""
+
+    def alter(self, group: ShareGroup, parts: Iterable[tuple[str, TopicIdPartition]], now_us: int) -> int:
+        """State of these partitions (topic name, partition) is made anew; the state epoch that fences what was before."""
+        now_ms = self._ms(now_us)
+        initialized = dict(group.initialized)
+        for name, tip in parts:
+            known = initialized.get(tip.topic_id, (name, [], 0))[1]
+            initialized[tip.topic_id] = (name, sorted({*known, tip.partition}), now_ms)
+        value = {"initializing": dict(group.initializing), "initialized": initialized}
+        epoch = group.epoch + 1
+        records = [
+            ShareRecord(GROUP_EPOCH, group.group_id, "", {"epoch": epoch, "hash": group.metadata_hash}),
+            ShareRecord(STATE_PARTITIONS, group.group_id, "", value),
+        ]
+        self._write(records, lambda error, now_us: None)
+        return epoch
+
+    def forget_topics(self, group: ShareGroup, topic_ids: Iterable[str]) -> None:
+        """State of these topics was deleted: the next member has it made anew."""
+        gone = list(topic_ids)
+        value = {
+            "initializing": {key: entry for key, entry in group.initializing.items() if key not in gone},
+            "initialized": {key: entry for key, entry in group.initialized.items() if key not in gone},
+        }
+        self._write([ShareRecord(STATE_PARTITIONS, group.group_id, "", value)], lambda error, now_us: None)
+
+    def delete(self, group: ShareGroup) -> None:
+        kinds = (TARGET_EPOCH, STATE_PARTITIONS, GROUP_EPOCH)
+        self._write([ShareRecord(kind, group.group_id, "", None) for kind in kinds], lambda error, now_us: None)
+
     # --- descriptions ------------------------------------------------------------------------------------------------
 
     def on_describe(self, request: ShareGroupDescribeRequest, token: Token) -> None:
@@ -408,10 +449,11 @@ class _Heartbeat:
         waits = group.assignment_ms >= 0 and now_ms < group.assignment_ms + interval_ms
         if group.assignment_epoch >= epoch or waits:
             return group.target.get(member.member_id, {}), group.assignment_epoch
+        known = {**group.members, member.member_id: member}
         subscriptions = {}
-        for one in (*(m for key, m in group.members.items() if key != member.member_id), member):
-            found = [self.shard.topic(name) for name in one.subscribed]
-            subscriptions[one.member_id] = [topic[0] for topic in found if topic is not None]
+        for key in string_map_order(known):
+            found = [self.shard.topic(name) for name in known[key].subscribed]
+            subscriptions[key] = [topic[0] for topic in found if topic is not None]
         current = {
             key: [(topic, number) for topic, numbers in parts.items() for number in numbers]
             for key, parts in group.target.items()

@@ -3,15 +3,18 @@
 Mirrors:  SimpleAssignor, SimpleHomogeneousAssignmentBuilder, SimpleHeterogeneousAssignmentBuilder (KIP-932).
 Rule 1:   S = ceil(members / partitions) members share a partition; member i wants ceil(q (i + 1)) - ceil(q i) partitions, q = S P / M.
 Rule 2:   sticky: only what is too much is taken away, then the members that want more are walked in turn, partition by partition.
-Rule 3:   members with different subscriptions: the same for each topic by itself, over its subscribers.
-Differs:  Kafka walks members and partitions in the order of its hash maps, which nobody may rely on; here it is the order in
-          which members joined, and the order of the partitions.
+Rule 3:   members come in the order of Kafka's hash map; the caller gives them so.
+Rule 4:   members with different subscriptions: the same for each topic by itself, over its subscribers.
+Rule 5:   a member gives up partitions, and partitions are filled up, in the order of the hash tables that hold them.
+Differs:  of members with different subscriptions Kafka walks the topics in hash order too; here it is the order of the caller.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeAlias
+
+from kafkasim.core.group.java_order import grown, spread, uuid_hash
 
 #: (topic id, partition)
 Part: TypeAlias = "tuple[str, int]"
@@ -58,14 +61,33 @@ def _balance(members: list[str], parts: list[Part], owned: Owned) -> None:
                 holders[part][member] = None
             else:
                 del owned[member][part]
-        mine[member] = [part for part in mine[member] if part in holders]
+        mine[member] = _set_order(part for part in mine[member] if part in holders)
         while len(mine[member]) > desired[member]:
             _take(member, mine[member].pop(0), owned, holders)
     for part, having in holders.items():
         for member in list(having)[: max(0, len(having) - sharing)]:
             mine[member].remove(part)
             _take(member, part, owned, holders)
-    _fill(members, desired, sharing, holders, owned, {member: len(mine[member]) for member in members})
+    ordered = {part: holders[part] for part in _map_order(list(holders))}
+    _fill(members, desired, sharing, ordered, owned, {member: len(mine[member]) for member in members})
+
+
+def _hash(part: Part) -> int:
+    """TopicIdPartition.hashCode."""
+    return 31 * uuid_hash(part[0]) + part[1]
+
+
+def _set_order(parts: Iterable[Part]) -> list[Part]:
+    """Elements of a HashSet that grew as it took them in."""
+    ordered = sorted(parts)
+    mask = grown(len(ordered)) - 1
+    return sorted(ordered, key=lambda part: spread(_hash(part)) & mask)
+
+
+def _map_order(parts: list[Part]) -> list[Part]:
+    """Keys of a HashMap made for as many."""
+    mask = (1 << ((len(parts) + 1) * 4 // 3).bit_length()) - 1
+    return sorted(parts, key=lambda part: spread(_hash(part)) & mask)
 
 
 def _take(member: str, part: Part, owned: Owned, holders: dict[Part, dict[str, None]]) -> None:

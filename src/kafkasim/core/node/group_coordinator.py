@@ -93,6 +93,8 @@ class GroupCoordinator:
         self._topics = GroupTopics(ctx.image)
         #: The share groups of this broker, which have shards of their own.
         self.list_share_groups: Callable[[], list[ListedGroup]] = list
+        #: Takes a DeleteGroups of share groups.
+        self.delete_share_group: Callable[[Call, int], bool] = lambda call, now_us: False
         #: The earliest deadline of any shard; lowered whenever a shard was touched, raised only in ``on_deadline``.
         self.deadline_us = NEVER_US
 
@@ -157,6 +159,8 @@ class GroupCoordinator:
 
     def _to_shard(self, call: Call, now_us: int) -> None:
         request = call.request
+        if self.delete_share_group(call, now_us):
+            return
         names: tuple[str, ...]
         if isinstance(request, DescribeGroupsRequest | DeleteGroupsRequest):
             names = request.groups

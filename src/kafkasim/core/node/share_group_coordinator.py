@@ -17,7 +17,7 @@ from kafkasim.core.group.partitioning import coordinator_partition
 from kafkasim.core.group.share_shard import InitializeState, ShareGroupShard
 from kafkasim.core.model.effects import NEVER_US
 from kafkasim.core.model.errors import ErrorCode
-from kafkasim.core.model.group_messages import ListedGroup
+from kafkasim.core.model.group_messages import DeleteGroupsRequest, ListedGroup
 from kafkasim.core.model.ids import CONSUMER_OFFSETS_TOPIC, TopicPartition
 from kafkasim.core.model.records import batch_of
 from kafkasim.core.model.share_messages import (
@@ -33,7 +33,9 @@ from kafkasim.core.model.share_messages import (
 )
 from kafkasim.core.node.context import BrokerContext, Call
 from kafkasim.core.node.data_plane import DataPlane
+from kafkasim.core.node.data_plane_partitions import Replica
 from kafkasim.core.node.share_configs import ShareConfigs
+from kafkasim.core.node.share_group_admin import ShareGroupAdmin
 from kafkasim.core.node.share_persister import SharePersister
 
 _WRITE_TIMEOUT_US = 5_000_000
@@ -42,7 +44,11 @@ _WRITE_TIMEOUT_US = 5_000_000
 class ShareGroupCoordinator:
     """A component of the broker node. ``is_taken(group_id)``: a group of another type has the name."""
 
-    API_KEYS: tuple[int, ...] = (ShareGroupHeartbeatRequest.API_KEY, ShareGroupDescribeRequest.API_KEY)
+    API_KEYS: tuple[int, ...] = (
+        ShareGroupHeartbeatRequest.API_KEY,
+        ShareGroupDescribeRequest.API_KEY,
+        *ShareGroupAdmin.API_KEYS,
+    )
 
     def __init__(
         self,
@@ -56,6 +62,7 @@ class ShareGroupCoordinator:
         self._persister = persister
         self._is_taken = is_taken
         self._configs = ShareConfigs(ctx.image)
+        self._admin = ShareGroupAdmin(ctx, persister, self)
         self.shards: dict[int, ShareGroupShard] = {}
         self._epochs: dict[int, int] = {}
         self.deadline_us = NEVER_US
@@ -64,7 +71,7 @@ class ShareGroupCoordinator:
         for number, shard in list(self.shards.items()):
             if shard.deadline_us <= now_us:
                 shard.on_deadline(now_us)
-                self._carry_out(number, shard, now_us)
+                self.carry_out(number, shard, now_us)
         self.deadline_us = min((shard.deadline_us for shard in self.shards.values()), default=NEVER_US)
 
     def on_closed(self, connection_id: int, now_us: int) -> None:
@@ -92,20 +99,38 @@ class ShareGroupCoordinator:
 
     def on_request(self, call: Call, now_us: int) -> None:
         request = call.request
+        if request.API_KEY in ShareGroupAdmin.API_KEYS:
+            self._admin.on_request(call, now_us)
+            return
         group_id = request.group_ids[0] if isinstance(request, ShareGroupDescribeRequest) else request.group_id
         number, shard = self.shard_of(group_id)
         if shard is None:
             self._ctx.reply(call, _refusal(request))
         elif isinstance(request, ShareGroupDescribeRequest):
             shard.on_describe(request, call)
-            self._carry_out(number, shard, now_us)
+            self.carry_out(number, shard, now_us)
         else:
             shard.on_heartbeat(request, f"/{call.peer}", call, now_us)
-            self._carry_out(number, shard, now_us)
+            self.carry_out(number, shard, now_us)
+
+    def take_deletion(self, call: Call, now_us: int) -> bool:
+        """A DeleteGroups of a share group is dealt with here; False: it is of another kind."""
+        request = call.request
+        if not isinstance(request, DeleteGroupsRequest) or not any(map(self.has_group, request.groups)):
+            return False
+        self._admin.delete_groups(call, request.groups, now_us)
+        return True
+
+    def replica(self, tp: TopicPartition) -> Replica | None:
+        return self._data_plane.replica(tp)
+
+    def has_group(self, group_id: str) -> bool:
+        return any(group_id in shard.groups for shard in self.shards.values())
 
     # --- effects of a shard ----------------------------------------------------------------------------------------
 
-    def _carry_out(self, number: int, shard: ShareGroupShard, now_us: int) -> None:
+    def carry_out(self, number: int, shard: ShareGroupShard, now_us: int) -> None:
+        """Do what the shard wants done, in order."""
         while shard.effects:
             effects, shard.effects[:] = list(shard.effects), []
             for effect in effects:
@@ -123,7 +148,7 @@ class ShareGroupCoordinator:
 
         def committed(error: ErrorCode, base_offset: int, now_us: int) -> None:
             effect.done(error, now_us)
-            self._carry_out(number, shard, now_us)
+            self.carry_out(number, shard, now_us)
 
         tp = TopicPartition(CONSUMER_OFFSETS_TOPIC, number)
         error = self._data_plane.append(tp, batch, now_us, committed, _WRITE_TIMEOUT_US)
@@ -138,7 +163,7 @@ class ShareGroupCoordinator:
             (made if state.error is ErrorCode.NONE else failed).append(state.tip)
             if len(made) + len(failed) == len(effect.partitions) and self.shards.get(number) is shard:
                 shard.on_initialized(effect.group_id, made, failed, now_us)
-                self._carry_out(number, shard, now_us)
+                self.carry_out(number, shard, now_us)
 
         for tip in effect.partitions:
             part = PartitionStateInit(tip, effect.state_epoch)
@@ -161,7 +186,7 @@ class ShareGroupCoordinator:
             shard = ShareGroupShard(self._configs.of_group, self._topic, self._is_taken, self._ctx.wall_offset_us)
             shard.load(self._data_plane.read_log(tp), now_us)
             self.shards[tp.partition] = shard
-            self._carry_out(tp.partition, shard, now_us)
+            self.carry_out(tp.partition, shard, now_us)
 
     def _topic(self, name: str) -> tuple[str, int] | None:
         topic = self._ctx.image.topics.get(name)
