@@ -43,11 +43,13 @@ class PartitionView:
     unclean_epochs: list[int] = attrs.field(factory=list)
     #: Members of the ELR that were no replicas for a while: Kafka 4.3 keeps them there (docs/fidelity.md).
     stale_elr: dict[NodeId, None] = attrs.field(factory=dict)
+    #: Who got into the ISR because a reassignment was cancelled that left nobody else in it: alive or not, complete or not.
+    reverted: tuple[NodeId, ...] = ()
 
     def candidates(self) -> list[NodeId]:
         """Who may be elected cleanly."""
         nodes = dict.fromkeys((*self.isr, *self.elr))
-        return [node for node in nodes if node in self.replicas and node not in self.stale_elr]
+        return [node for node in nodes if node in self.replicas and node not in (*self.stale_elr, *self.reverted)]
 
 
 class MetadataOracle:
@@ -156,12 +158,13 @@ class MetadataOracle:
     def _change(self, view: PartitionView, record: PartitionChangeRecord) -> None:
         if record.replicas is not None:
             view.replicas = record.replicas
+        reverted = self._is_unclean_revert(view, record)
         if record.adding_replicas is not None:
             view.adding = record.adding_replicas
         if record.removing_replicas is not None:
             view.removing = record.removing_replicas
         if record.isr is not None:
-            self._set_isr(view, record.isr)
+            self._set_isr(view, record.isr, record.isr if reverted else ())
         if record.elr is not None:
             view.elr = record.elr
         if record.last_known_elr is not None:
@@ -170,17 +173,30 @@ class MetadataOracle:
             view.leader_epoch += 1
             view.leader = record.leader
             view.cleared = False
-            if record.leader_recovery_state == RECOVERING:
+            if record.leader_recovery_state == RECOVERING or (record.leader >= 0 and record.leader in view.reverted):
                 view.unclean_epochs.append(view.leader_epoch)
         known = [node for node in view.stale_elr if node in view.elr]
         view.stale_elr = dict.fromkeys([*known, *(node for node in view.elr if node not in view.replicas)])
 
-    def _set_isr(self, view: PartitionView, isr: tuple[NodeId, ...]) -> None:
+    def _is_unclean_revert(self, view: PartitionView, record: PartitionChangeRecord) -> bool:
+        """Cancelled with nobody left in the ISR, which Kafka does where unclean elections are allowed: the first replica is put in."""
+        emptied = (
+            (view.adding or view.removing)
+            and record.adding_replicas in (None, ())
+            and record.removing_replicas in (None, ())
+        )
+        if not emptied or record.isr is None or record.isr != view.replicas[:1] or record.isr[0] in view.isr:
+            return False
+        return record.isr[0] not in view.elr or record.leader < 0
+
+    def _set_isr(self, view: PartitionView, isr: tuple[NodeId, ...], reverted: tuple[NodeId, ...] = ()) -> None:
+        """``reverted`` are in the ISR without having to be alive, so they are not counted."""
         for node in view.isr:
-            self._in_isr[node] -= 1
+            self._in_isr[node] -= node not in view.reverted
         for node in isr:
-            self._in_isr[node] = self._in_isr.get(node, 0) + 1
+            self._in_isr[node] = self._in_isr.get(node, 0) + (node not in reverted)
         view.isr = isr
+        view.reverted = reverted
 
     # --- promises ------------------------------------------------------------------------------------------------------
 
@@ -190,7 +206,7 @@ class MetadataOracle:
             self._report.add("leader-in-isr", f"{view}")
         if view.leader >= 0 and view.last_known_elr:
             self._report.add("recovery-quorum", f"a leader and a last known leader: {view}")
-        if view.leader < 0 and (view.isr or (len(view.last_known_elr) != 1 and not view.cleared)):
+        if view.leader < 0 and (view.isr != view.reverted or (len(view.last_known_elr) != 1 and not view.cleared)):
             self._report.add("recovery-quorum", f"no leader, and not exactly one last known leader: {view}")
         if not set(view.isr) <= set(view.replicas) or set(view.isr) & set(view.elr):
             self._report.add("isr-and-elr", f"{view}")

@@ -158,6 +158,25 @@ def test_a_partition_without_leader_remembers_one(run: Run) -> None:
     assert run.broken == ["recovery-quorum"]
 
 
+def test_a_cancelled_reassignment_may_lose(run: Run) -> None:
+    """Kafka puts the first replica into an empty ISR, fenced or not; its election is not held to be clean."""
+    run.append(run.batch(0), 1, 2)
+    run.change(isr=(1, 2))
+    run.mark(1, 1, 1)
+    run.write(BrokerRegistrationChangeRecord(3, 3, fenced=1))
+    run.change(leader=-1, isr=(), elr=(1, 2), last_known_elr=(1,), replicas=(3, 1, 2), removing_replicas=(1,))
+    run.change(isr=(3,), removing_replicas=())
+    assert run.broken == []
+    run.write(BrokerRegistrationChangeRecord(3, 3, fenced=-1))
+    run.change(leader=3, last_known_elr=())
+    run.oracle.on_leader(3, KEY, 2)
+    assert run.broken == []
+    assert [finding.invariant for finding in run.oracle.report.allowed] == ["acked-loss"]
+    run.change(isr=(3, 2), elr=())
+    run.write(BrokerRegistrationChangeRecord(3, 3, fenced=1))
+    assert run.broken == ["fenced-not-in-isr"]
+
+
 def test_metadata_that_change(run: Run) -> None:
     """K7, and epochs that fall."""
     first = run.write(BrokerRegistrationChangeRecord(3, 3, fenced=-1))
