@@ -23,6 +23,11 @@ class BrokerGroup:
         """The brokers' state, joined by a comma where it is not the same."""
         return ",".join(sorted({broker.state for broker in self._brokers}))
 
+    @property
+    def disk(self) -> NoReturn:
+        """Raises Unsupported."""
+        raise Unsupported("disks can be slowed, filled and failed on the simulator only")
+
     def crash(self) -> None:
         """SIGKILL."""
         for broker in self._brokers:

@@ -28,6 +28,7 @@ from kafkasim.errors import ConfigurationError
 from kafkasim.sim import runtime
 from kafkasim.sim.clock import EPOCH_US
 from kafkasim.sim.described_groups import described
+from kafkasim.sim.disk import Disk, Disks
 from kafkasim.sim.drive import ClientShell, ServerShell
 from kafkasim.sim.hosts import Host
 from kafkasim.sim.injection import Injection, Injections
@@ -56,6 +57,7 @@ class ServerProcess:
         self.meters = BrokerTopicMeters() if cluster.records_history else None
         self._cluster = cluster
         self._shell: ServerShell | None = None
+        self.disk = Disk(cluster, self)
 
     @property
     def id(self) -> NodeId:
@@ -70,6 +72,10 @@ class ServerProcess:
         if self._shell is not None:
             return
         cluster = self._cluster
+        if not self.disk.lets_start():
+            self.state = "crashed"
+            cluster._on_note(self.id, Note("stopped", self.id, (("reason", "no log directory can be read"),)))
+            return
         node = ServerNode(
             self.identity,
             self.storage,
@@ -85,6 +91,7 @@ class ServerProcess:
 
         shell = self._shell = ServerShell(node, cluster.kernel, cluster.fabric, cluster._on_note, halt)
         self.state = "running"
+        self.disk.attached(shell)
         shell.start()
 
     def crash(self) -> None:
@@ -116,10 +123,16 @@ class ServerProcess:
         if self._shell is not None and self.state == "paused":
             self.state = "running"
             self._shell.resume()
+            self.disk.resumed()
 
     def _on_halt(self, reason: str) -> None:
         self._cluster._on_note(self.id, Note("stopped", self.id, (("reason", reason),)))
         self._end("stopped")
+
+    def halt(self, reason: str) -> None:
+        """The process ends by itself, without good-bye."""
+        self._cluster._on_note(self.id, Note("stopped", self.id, (("reason", reason),)))
+        self._end("crashed")
 
     def _end(self, state: str, *, silent: bool = False) -> None:
         if self._shell is not None:
@@ -146,6 +159,11 @@ class Brokers:
     def state(self) -> str:
         """The state of the process, or of each, comma-separated, where they differ."""
         return ", ".join(dict.fromkeys(process.state for process in self.processes))
+
+    @property
+    def disk(self) -> Disks:
+        """The disk: ``slow``, ``fill``, ``fail``, ``heal``, ``replace``."""
+        return Disks(self._cluster, self.processes)
 
     def crash(self) -> None:
         """Kill the process (SIGKILL). Its log keeps what was written, flushed or not."""

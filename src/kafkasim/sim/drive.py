@@ -69,6 +69,14 @@ class NodeShell:
     def now_us(self) -> int:
         return self._kernel.now_us
 
+    @property
+    def is_paused(self) -> bool:
+        return self._paused
+
+    @property
+    def is_stopped(self) -> bool:
+        return self._stopped
+
     def start(self) -> None:
         """The process runs and listens."""
         self._network.attach(self.node.node_id, self)
@@ -189,6 +197,9 @@ class ServerShell(NodeShell):
     ) -> None:
         super().__init__(node, kernel, network, on_note, on_halt)
         self._peers: dict[int, int] = {}
+
+    def is_connected(self, connection_id: int) -> bool:
+        return connection_id in self._peers
 
     def on_connection(self, connection_id: int, peer: int) -> None:
         self._peers[connection_id] = peer

@@ -163,6 +163,15 @@ class Log:
     def flush(self) -> None:
         self.flushed = self.end
 
+    def recovery_bytes(self) -> int:
+        """What is read again after an unclean stop: every segment from the one that holds the recovery point on."""
+        total = 0
+        for segment in reversed(self.segments or ()):
+            total += segment.size_bytes
+            if segment.base_offset <= self.flushed:
+                break
+        return total
+
     def lose_unflushed(self) -> None:
         """The power failed: what was only in the page cache is gone."""
         self.truncate_to(self.flushed)

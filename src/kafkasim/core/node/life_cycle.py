@@ -6,8 +6,8 @@ Effects:  Send (by the requests), Note, Halt.
 Rule 1:   only this component knows who the active controller is; the others ask through ``send_to_controller``.
 Rule 2:   the image follows committed batches alone, and ``publish`` hears of each advance once.
 Rule 3:   one heartbeat or registration is in flight at a time; the next is planned when it has ended.
-Differs:  no jitter in the pause after a failure; log recovery takes no time, so a broker asks to be unfenced as soon as
-          it has caught up with its own registration.
+Differs:  no jitter in the pause after a failure; log recovery takes no time unless the disk says so, so a broker asks to be
+          unfenced as soon as it has caught up with its own registration.
 """
 
 from __future__ import annotations
@@ -114,6 +114,8 @@ class LifeCycle:
         self._again_at_once = False
         self._next_us = NEVER_US
         self._failures = 0
+        #: Until then logs are recovered, and the broker does not ask to be unfenced.
+        self._recovered_us = 0
         self._give_up_us = NEVER_US
         self._got_shutdown_answer = False
         self._searching: list[_ControllerRequest] = []
@@ -140,6 +142,8 @@ class LifeCycle:
         # The time of the start keeps two processes of one broker apart even if the draw does not.
         self._incarnation_id = f"{now_us:x}-{ctx.draw('broker.incarnation_id', 1 << 62):x}"
         self._previous_broker_epoch = ctx.storage.take_clean_shutdown_epoch()
+        if self._previous_broker_epoch == NO_EPOCH:
+            self._recovered_us = now_us + ctx.storage.recovery_us()
         self._give_up_us = now_us + self._registration_timeout_us
         self._communicate(now_us)
 
@@ -272,7 +276,7 @@ class LifeCycle:
         pause_us = self._heartbeat_us
         if self.state == STARTING:
             pause_us = _STARTING_PAUSE_US
-            if response.is_caught_up:
+            if response.is_caught_up and now_us >= self._recovered_us:
                 self._become(RECOVERY)
         elif self.state == RECOVERY:
             if not response.is_fenced:

@@ -55,6 +55,12 @@ class NodeStorage:
     def power_loss(self) -> None:
         self.broker.power_loss()
 
+    def replace(self) -> None:
+        """New, empty disks."""
+        self.broker.replace()
+        self.metadata_log = MetadataLog()
+        self.quorum_state = QuorumStateFile()
+
 
 class ServerNode:
     """One incarnation of a server, made from its storage."""

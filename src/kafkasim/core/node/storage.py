@@ -18,7 +18,7 @@ from kafkasim.core.model.ids import NO_EPOCH, TopicPartition
 class BrokerStorage:
     """``clean_shutdown_epoch`` is the broker epoch that an orderly stop left behind; reading it at start takes it away."""
 
-    __slots__ = ("clean_shutdown_epoch", "logs", "new_log", "on_high_watermark")
+    __slots__ = ("clean_shutdown_epoch", "logs", "new_log", "on_high_watermark", "recovery_bytes_per_s")
 
     def __init__(self) -> None:
         #: Makes the log of a new replica; an audit puts logs in its place that tell what is done to them.
@@ -27,6 +27,8 @@ class BrokerStorage:
         self.on_high_watermark: Callable[[Any], None] | None = None
         self.logs: dict[TopicPartition, Log] = {}
         self.clean_shutdown_epoch = NO_EPOCH
+        #: How fast logs are read again after an unclean stop; 0: in no time.
+        self.recovery_bytes_per_s = 0
 
     def take_clean_shutdown_epoch(self) -> int:
         """The broker epoch of the previous process if it stopped in order, else NO_EPOCH."""
@@ -38,6 +40,17 @@ class BrokerStorage:
         """Everything is flushed and the clean-shutdown file is written."""
         self.flush()
         self.clean_shutdown_epoch = broker_epoch
+
+    def recovery_us(self) -> int:
+        """How long the logs take that an unclean stop left behind: each is read from its recovery point's segment on."""
+        if not self.recovery_bytes_per_s:
+            return 0
+        return sum(log.recovery_bytes() for log in self.logs.values()) * 1_000_000 // self.recovery_bytes_per_s
+
+    def replace(self) -> None:
+        """Nothing is left."""
+        self.logs.clear()
+        self.clean_shutdown_epoch = NO_EPOCH
 
     def flush(self) -> None:
         for log in self.logs.values():
