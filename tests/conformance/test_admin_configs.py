@@ -224,3 +224,13 @@ def test_a_static_setting_of_a_broker_cannot_be_changed(kit):
     """INVALID_REQUEST lists what is not dynamic."""
     with kit.fails("INVALID_REQUEST", "Cannot update these configs dynamically: [node.id]"):
         _alter(kit, "1", [("node.id", "7", "SET")], kind="broker")
+
+
+@pytest.mark.parametrize("broker", ["", "1"])
+def test_the_assignment_interval_of_groups_is_dynamic(kit, broker):
+    """The one setting of groups that a running broker takes over, within bounds that are fixed."""
+    key = "group.consumer.assignment.interval.ms"
+    _alter(kit, broker, [(key, "500", "SET")], kind="broker")
+    with kit.fails("INVALID_REQUEST", "must be less than or equal to group.consumer.max.assignment.interval.ms"):
+        _alter(kit, broker, [(key, "15001", "SET")], kind="broker")
+    _alter(kit, broker, [(key, None, "DELETE")], kind="broker")

@@ -91,3 +91,17 @@ def _check_broker_change(image: MetadataImage, node_id: NodeId, item: ConfigAlte
                 BROKER_CONFIGS[name].parse(text_after)
             except ValueError as problem:
                 raise ConfigError(ErrorCode.INVALID_REQUEST, str(problem)) from None
+    for protocol in ("consumer", "share"):
+        _check_assignment_interval(image, protocol, values)
+
+
+def _check_assignment_interval(image: MetadataImage, protocol: str, values: dict[str, str]) -> None:
+    """The one setting of groups that a running broker takes over lies within bounds that it does not."""
+    kind = "assignment.interval.ms"
+    name, low, high = (f"group.{protocol}.{bound}{kind}" for bound in ("", "min.", "max."))
+    if name not in values:
+        return
+    if int(values[name]) < image.broker_int(low):
+        raise ConfigError(ErrorCode.INVALID_REQUEST, f"{name} must be greater than or equal to {low}")
+    if int(values[name]) > image.broker_int(high):
+        raise ConfigError(ErrorCode.INVALID_REQUEST, f"{name} must be less than or equal to {high}")
