@@ -165,7 +165,7 @@ class Causes:
                     f"log end {log_end} of {proposed.fields['log_end']}" if log_end >= 0 else "no fetch in this epoch"
                 )
                 text += f": {where}, {last}"
-        because = self._roots.silence_of(node, at_us, [leader])
+        because = self._roots.slowness_of(node, at_us, [leader])
         return self._chain.add(at_us, "fell-behind", (node, at_us), text, because, leader=leader, broker=node)
 
     def _caught_up(self, leader: NodeId, node: NodeId, change: Change, proposed: Fact | None) -> Link:

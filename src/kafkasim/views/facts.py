@@ -26,6 +26,7 @@ NETWORK_FAULTS = (
     "network release",
     "network slow",
 )
+DISK_FAULTS = ("disk slow", "disk full", "disk failing", "disk healed", "disk replaced")
 #: Notes after which no process runs.
 ENDS = ("crash", "power_loss", "stopped")
 
@@ -70,6 +71,7 @@ class Facts:
         self.published: dict[NodeId, list[tuple[int, int]]] = {}
         self.processes: list[Fact] = []
         self.network: list[Fact] = []
+        self.disks: list[Fact] = []
         #: controller-active and controller-renounced.
         self.controllers: list[Fact] = []
         self.of_partition: dict[TopicPartition, list[Fact]] = {}
@@ -85,6 +87,7 @@ class Facts:
             "controller-renounced": lambda event: self.controllers.append(_fact(event)),
             **dict.fromkeys(PROCESS_FAULTS, lambda event: self.processes.append(_fact(event))),
             **dict.fromkeys(NETWORK_FAULTS, lambda event: self.network.append(_fact(event))),
+            **dict.fromkeys(DISK_FAULTS, lambda event: self.disks.append(_fact(event))),
         }
 
     def refresh(self) -> None:

@@ -5,7 +5,7 @@ Rule 1:   nothing is sampled and nothing runs idle: a series is put together fro
 Rule 2:   a broker's gauges follow its own metadata image, as far as it had come at the time; the controller's follow the commits.
 Differs:  the metrics that the page docs/views.md lists exist, the others not. A meter shows its Count, kept to the second and going
           on when a broker starts anew, and rates over any window instead of one, five and fifteen minutes. A paused broker goes on
-          reporting what it last knew. OfflineReplicaCount counts the partitions of failed log directories.
+          reporting what it last knew. OfflineReplicaCount stays 0: a broker has one log directory and ends with it.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from kafkasim.core.model.ids import FIRST_CLIENT_NODE, NodeId
 from kafkasim.views.chain import Chain, Link
-from kafkasim.views.facts import Fact, Facts
+from kafkasim.views.facts import DISK_FAULTS, Fact, Facts
 
 #: A broker under one of these does not answer.
 _SILENT = ("crash", "power_loss", "pause", "stopped")
@@ -31,6 +31,15 @@ class Roots:
             return [self.link(fact)]
         wanted = [peer for peer in peers if peer != node]
         return [self.link(fact) for fact in self.network_faults(at_us) if _parts(fact, node, wanted)]
+
+    def slowness_of(self, node: NodeId, at_us: int, peers: Iterable[NodeId] = ()) -> list[Link]:
+        """Why ``node`` could not keep up: it could not be heard, or its disk is slow."""
+        return self.silence_of(node, at_us, peers) or self._disk_fault(node, at_us)
+
+    def _disk_fault(self, node: NodeId, at_us: int) -> list[Link]:
+        facts = [fact for fact in self._facts.disks if fact.subject == node and fact.at_us <= at_us]
+        is_well = not facts or facts[-1].kind in ("disk healed", "disk replaced")
+        return [] if is_well else [self.link(facts[-1])]
 
     def process_fault(self, node: NodeId, at_us: int) -> Fact | None:
         """What keeps ``node`` silent at that time."""
@@ -84,7 +93,10 @@ class Roots:
         return links
 
     def link(self, fact: Fact) -> Link:
-        because = self.shutdown_of(fact.subject, fact.at_us) if fact.kind == "stopped" else []
+        because = []
+        if fact.kind == "stopped":
+            asked = fact.fields.get("reason") == "shutdown"
+            because = (self.shutdown_of if asked else self._disk_fault)(fact.subject, fact.at_us)
         key = (fact.at_us, str(fact.subject))
         return self._chain.add(fact.at_us, fact.kind, key, _text(fact), because, broker=_broker(fact), **fact.fields)
 
@@ -115,7 +127,10 @@ def _parts(fact: Fact, node: NodeId, peers: Iterable[NodeId]) -> bool:
 
 def _text(fact: Fact) -> str:
     if fact.kind in _DONE_TO_PROCESS:
-        return f"broker {fact.subject} {_DONE_TO_PROCESS[fact.kind]}"
+        reason = fact.fields.get("reason", "shutdown")
+        return f"broker {fact.subject} {_DONE_TO_PROCESS[fact.kind]}" + ("" if reason == "shutdown" else f": {reason}")
+    if fact.kind in DISK_FAULTS:
+        return f"the disk of broker {fact.subject} {_DONE_TO_DISK[fact.kind]}"
     ours, theirs = fact.subject
     if not ours and not theirs:
         return f"{fact.kind}: all of them"
@@ -133,6 +148,13 @@ def _side(nodes: tuple[NodeId, ...]) -> str:
     return " and ".join(parts)
 
 
+_DONE_TO_DISK = {
+    "disk slow": "became slow",
+    "disk full": "became full",
+    "disk failing": "failed",
+    "disk healed": "was healed",
+    "disk replaced": "was replaced by an empty one",
+}
 _DONE_TO_PROCESS = {
     "crash": "crashed",
     "power_loss": "lost its power",

@@ -296,3 +296,23 @@ def test_a_chain_puts_causes_first() -> None:
         ("middle", (2,)),
         ("late", (2, 3)),
     ]
+
+
+def test_a_disk_as_the_root(cluster: kafkasim.Cluster) -> None:
+    """A slow disk puts its broker out of the ISR; a full one ends it."""
+    cluster.broker(3).disk.slow(60.0)
+    producer = cluster.producer(acks=1)
+    producer.produce("t", b"x")
+    producer.flush()
+    cluster.run_for(50)
+    why = cluster.why("t", 0)
+    assert causes(why, "fell-behind") == ["disk slow"]
+    assert why.of("disk slow")[0].text == "the disk of broker 3 became slow"
+    cluster.broker(2).disk.fill()
+    producer.produce("t", b"y")
+    producer.poll(1)
+    cluster.run_for(10)
+    why = cluster.why("t", 0)
+    assert causes(why, "stopped") == ["disk full"]
+    assert "broker 2 stopped: the log directory is offline" in str(why)
+    assert why.state["leader"] == 1
