@@ -156,18 +156,24 @@ def test_not_polling_costs_the_membership(kit, protocol):
     assert offsets(kit, group) == {(topic, 0): 4}
 
 
-def test_without_on_lost_on_revoke_is_called(kit):
-    """A loss without a callback of its own is told as a revocation."""
-    topic, group, journal = kit.topic(), kit.group(), Journal()
-    consumer = member(kit, RANGE, group, max_poll_interval_ms=3000)
+@pytest.mark.parametrize("protocol", [RANGE, CONSUMER])
+def test_what_is_lost_is_not_committed(kit, protocol):
+    """Not even by a static member, whose place is kept; and without a callback for losses on_revoke is called."""
+    topic, group, journal, told = kit.topic(), kit.group(), Journal(), []
+    kit.fill(topic, 2)
+    config = {"enable_auto_commit": True, "auto_commit_interval_ms": 60_000, "group_instance_id": "desk"}
+    consumer = member(
+        kit, protocol, group, max_poll_interval_ms=3000, on_commit=lambda *given: told.append(given), **config
+    )
     callbacks = journal.callbacks()
     del callbacks["on_lost"]
     consumer.subscribe([topic], **callbacks)
-    kit.wait(settled(consumer, 1), consumer)
+    kit.read(consumer, 2)
     kit.cluster.run_for(4.2)
     kit.is_error(kit.event(consumer).error(), "_MAX_POLL_EXCEEDED")
-    kit.wait(lambda: len(journal.events) == 3, consumer)
+    assert [message.offset() for message in kit.read(consumer, 2)] == [0, 1]
     assert journal.events == [("assign", [0]), ("revoke", [0]), ("assign", [0])]
+    assert told == []
 
 
 @each_kind

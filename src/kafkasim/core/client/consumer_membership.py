@@ -164,7 +164,7 @@ class ConsumerMembership(Rebalancing):
 
     def on_answer(self, method: str, now_us: int) -> None:
         """The application answered a Rebalance: "assign", "unassign", "incremental-assign" or "incremental-unassign"."""
-        self.lost = False
+        self._found_again(method)
         if self.state == WAIT_ASSIGN_CALL and method in ("assign", "incremental-assign"):
             self._host.release(now_us)
             self.state = STEADY
@@ -185,6 +185,7 @@ class ConsumerMembership(Rebalancing):
 
     def on_assignment_done(self, now_us: int) -> None:
         """Nothing of the assignment is under way any more."""
+        self._given_up()
         if self.state == WAIT_UNASSIGN_TO_COMPLETE:
             self._maybe_leave(now_us)
             self._rejoin(now_us)
@@ -231,6 +232,7 @@ class ConsumerMembership(Rebalancing):
     def on_poll(self, now_us: int) -> None:
         """The application polls again after max.poll.interval.ms was exceeded."""
         if self.max_poll_exceeded:
+            self._heartbeats.expedite(now_us)
             self._serve(now_us)
 
     def on_max_poll_exceeded(self, exceeded_ms: int, now_us: int) -> None:

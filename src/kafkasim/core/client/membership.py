@@ -230,7 +230,7 @@ class ClassicMembership(Rebalancing):
 
     def on_answer(self, method: str, now_us: int) -> None:
         """The application answered a Rebalance: "assign", "unassign", "incremental-assign" or "incremental-unassign"."""
-        self.lost = False
+        self._found_again(method)
         if self.state == WAIT_ASSIGN_CALL and method in ("assign", "incremental-assign"):
             self._host.release(now_us)
             self.state = STEADY
@@ -252,6 +252,7 @@ class ClassicMembership(Rebalancing):
 
     def on_assignment_done(self, now_us: int) -> None:
         """Nothing of the assignment is under way any more."""
+        self._given_up()
         if self.state == WAIT_UNASSIGN_TO_COMPLETE:
             self._maybe_leave(now_us)
             self._rejoin_at_once(now_us)

@@ -12,6 +12,7 @@ from kafkasim.core.client.core import ClientCore
 from kafkasim.core.client.items import ASSIGN, LOST, REVOKE, AppQueue, Rebalance
 from kafkasim.core.client.join_states import (
     WAIT_ASSIGN_CALL,
+    WAIT_INCR_UNASSIGN_TO_COMPLETE,
     WAIT_UNASSIGN_CALL,
     WAIT_UNASSIGN_TO_COMPLETE,
     Host,
@@ -100,6 +101,15 @@ class Rebalancing:
         self._core.wake = True
         self._arm(now_us)
         return True
+
+    def _found_again(self, method: str) -> None:
+        if method in ("assign", "incremental-assign"):
+            self.lost = False
+
+    def _given_up(self) -> None:
+        """Lost partitions are lost until they are gone: their offsets are not committed on the way."""
+        if self.state in (WAIT_UNASSIGN_TO_COMPLETE, WAIT_INCR_UNASSIGN_TO_COMPLETE):
+            self.lost = False
 
     def _lose(self, now_us: int) -> None:
         """Our partitions may belong to others already: revoke and join again, unless a rebalance is under way."""
