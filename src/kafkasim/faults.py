@@ -21,6 +21,9 @@ __all__ = [
     "Injection",
     "Plan",
     "crash",
+    "disk_fail",
+    "disk_full",
+    "disk_slow",
     "hold",
     "isolate",
     "kill",
@@ -63,6 +66,21 @@ def shutdown(target: str = "any", *, down: float | None = None, **trigger: Any) 
 def pause(target: str = "any", *, lasting: float | None = None, **trigger: Any) -> Fault:
     """Freeze a broker's process for so many seconds."""
     return _fault("pause", target, lasting, trigger)
+
+
+def disk_slow(target: str = "any", *, extra: float, lasting: float | None = None, **trigger: Any) -> Fault:
+    """Let each write to a broker's disk take ``extra`` seconds."""
+    return _fault("disk_slow", target, lasting, trigger, extra_s=extra)
+
+
+def disk_full(target: str = "any", *, down: float | None = None, **trigger: Any) -> Fault:
+    """Leave no space on a broker's disk, which ends its process; after ``down`` seconds there is some, and it is started again."""
+    return _fault("disk_full", target, down, trigger)
+
+
+def disk_fail(target: str = "any", *, down: float | None = None, **trigger: Any) -> Fault:
+    """Let a broker's disk fail, which ends its process; after ``down`` seconds it is healed, and the broker started again."""
+    return _fault("disk_fail", target, down, trigger)
 
 
 def isolate(target: str = "any", *, lasting: float | None = None, **trigger: Any) -> Fault:

@@ -10,6 +10,7 @@ Rule 3:   without a plan nothing watches, and a plan of times alone does not wat
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -21,11 +22,12 @@ from kafkasim.sim.plan import Condition, Fault, Plan
 from kafkasim.sim.wire_events import api_name
 
 if TYPE_CHECKING:
-    from kafkasim.sim.cluster import SimulatedCluster
+    from kafkasim.sim.cluster import Brokers, SimulatedCluster
 
 #: Faults after which a server passes nothing on.
 _DEADLY = ("crash", "power_loss")
 _STARTS_AGAIN = ("crash", "power_loss", "shutdown")
+_OF_DISKS = ("disk_slow", "disk_full", "disk_fail")
 
 
 @attrs.frozen
@@ -204,6 +206,9 @@ class Injection:
             if fault.what in ("crash", "power_loss", "shutdown", "pause"):
                 hit = tuple(f"broker {node}" for node in servers)
                 self._harm(fault, servers)
+            elif fault.what in _OF_DISKS:
+                hit = tuple(f"broker {node}" for node in servers)
+                self._harm_disks(fault, servers)
             elif nodes:
                 self._disturb(fault, nodes, requester, server)
         self._note(fault, hit)
@@ -218,6 +223,17 @@ class Injection:
             getattr(handle, fault.what)()
             back = handle.start if fault.what in _STARTS_AGAIN else handle.resume
             self._later(fault, back)
+
+    def _harm_disks(self, fault: Fault, servers: list[int]) -> None:
+        for node in servers:
+            handle = self._cluster.broker(node)
+            if fault.what == "disk_slow":
+                handle.disk.slow(fault.extra_s)
+                self._later(fault, handle.disk.heal)
+                continue
+            harm = handle.disk.fill if fault.what == "disk_full" else handle.disk.fail
+            harm()
+            self._later(fault, partial(_heal_disk_and_start, handle))
 
     def _disturb(self, fault: Fault, nodes: list[int], requester: int, server: int) -> None:
         network = self._cluster.network
@@ -268,6 +284,11 @@ class Injection:
                     undo()
 
             self._cluster.kernel.call_after(round(fault.for_s * 1_000_000), due)
+
+
+def _heal_disk_and_start(handle: Brokers) -> None:
+    handle.disk.heal()
+    handle.start()
 
 
 def partition_of(place: str) -> TopicPartition:

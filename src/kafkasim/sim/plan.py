@@ -26,6 +26,9 @@ KINDS: Mapping[str, str] = {
     "partition": "cut it off from `against`; `for`: heal",
     "hold": "keep back, without losing any, all messages between it and `against`; `for`: release",
     "slow": "multiply the latency between it and `against` by `factor`, or add `extra`; `for`: as before",
+    "disk_slow": "let each write to its disk take `extra` seconds; `for`: heal the disk",
+    "disk_full": "leave no space on its disk: it halts at its next write; `for`: heal the disk and start it again",
+    "disk_fail": "let every operation of its disk fail: it halts; `for`: heal the disk and start it again",
     "reset": "reset all its connections",
     "lose_response": "lose the response that triggers it (`on` = Api.answered): the work is done, its sender does not know",
     "kill": "kill a client's task: nothing more of it runs",
@@ -104,6 +107,8 @@ class Fault:
             raise self._error(f"{self.what!r} is over at once; `for` has nothing to undo")
         if self.for_s is not None and self.for_s <= 0:
             raise self._error(f"`for` is {self.for_s!r} s, expected more than 0")
+        if self.what == "disk_slow" and self.extra_s <= 0:
+            raise self._error("`disk_slow` needs extra seconds: how long a write takes")
         if self.what == "slow" and self.factor == 1.0 and self.extra_s == 0.0:
             raise self._error("`slow` needs a factor or extra seconds")
         if self.factor <= 0 or self.extra_s < 0:
@@ -145,6 +150,8 @@ class Fault:
             parts.append(f"{'to' if self.one_way else 'from'} {self.against}")
         if self.what == "slow":
             parts.append(f"x{self.factor:g} +{self.extra_s:g}s")
+        if self.what == "disk_slow":
+            parts.append(f"+{self.extra_s:g}s")
         parts.append(self.trigger)
         if self.for_s is not None:
             parts.append(f"for {self.for_s:g}s")

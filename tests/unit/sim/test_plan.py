@@ -32,6 +32,7 @@ from kafkasim.faults import Fault, Plan
         ({"what": "kill", "target": "broker:1", "at_s": 1.0}, "for clients"),
         ({"what": "reset", "at_s": 1.0, "for_s": 2.0}, "over at once"),
         ({"what": "slow", "target": "broker:1", "at_s": 1.0}, "factor or extra"),
+        ({"what": "disk_slow", "target": "broker:1", "at_s": 1.0}, "how long a write takes"),
         ({"what": "lose_response", "target": "client", "on": "Produce.sent"}, "Api.answered"),
     ],
 )
@@ -138,6 +139,23 @@ def test_a_fault_is_undone_after_its_time() -> None:
         assert cluster.broker(2).state == "running"
         assert [fired.hit for fired in injection.fired] == [("broker 2",)]
         assert str(injection).endswith("crash broker:2 at 1s for 5s hit broker 2")
+
+
+def test_disks_are_harmed_and_healed_by_plan() -> None:
+    """A full disk ends its broker, which is started when there is space again; a slow one is well after its time."""
+    with kafkasim.Cluster(seed=1) as cluster:
+        cluster.create_topic("orders")
+        plan = faults.plan(
+            faults.disk_full("broker:2", at=1.0, down=5.0), faults.disk_slow("broker:3", at=1.0, extra=0.1, lasting=3.0)
+        )
+        assert str(plan).splitlines()[1] == "disk_slow broker:3 +0.1s at 1s for 3s"
+        injection = cluster.inject(plan)
+        cluster.run_for(2.0)
+        assert (cluster.broker(2).state, cluster.broker(3).disk.state) == ("crashed", "slow")
+        cluster.run_for(30.0)
+        assert (cluster.broker(2).state, cluster.broker(2).disk.state) == ("running", "healthy")
+        assert cluster.broker(3).disk.state == "healthy"
+        assert [fired.hit for fired in injection.fired] == [("broker 2",), ("broker 3",)]
 
 
 def test_a_condition_triggers_when_it_comes_true() -> None:
