@@ -277,3 +277,35 @@ def test_a_follower_that_changes_leaders_twice_in_a_row_lists_itself_at_the_seco
     cluster.run_for(3)
     assert cluster.produce(1, tp, b"a").error is NONE
     assert cluster.values(2, tp) == [b"a"]
+
+
+def test_the_flusher_flushes_by_time_where_it_is_switched_on() -> None:
+    """flush.ms counts from the last flush, and only while log.flush.scheduler.interval.ms lets somebody look."""
+    cluster = PlaneCluster(1, {"log.flush.scheduler.interval.ms": "1000"})
+    slow, fast = cluster.topic("slow", (1,), flush_ms="40000"), cluster.topic("fast", (1,))
+    never = PlaneCluster(1)
+    other = never.topic("t", (1,), flush_ms="1000")
+    for plane, tp in ((cluster, slow), (cluster, fast), (never, other)):
+        plane.produce(1, tp, b"a")
+        plane.run_for(31)
+    assert cluster.storages[1].logs[fast].flushed == 1
+    assert cluster.storages[1].logs[slow].flushed == 1
+    assert never.storages[1].logs[other].flushed == 0
+    cluster.produce(1, slow, b"b")
+    cluster.produce(1, fast, b"b")
+    cluster.run_for(2)
+    assert cluster.storages[1].logs[fast].flushed == 2
+    assert cluster.storages[1].logs[slow].flushed == 1
+    cluster.run_for(40)
+    assert cluster.storages[1].logs[slow].flushed == 2
+
+
+def test_a_compacted_log_rolls_in_time_for_its_largest_lag() -> None:
+    """max.compaction.lag.ms bounds the age of the active segment, so that a quiet key is compacted in time."""
+    cluster = PlaneCluster(1)
+    tp = cluster.topic(replicas=(1,), cleanup_policy="compact", max_compaction_lag_ms="10000")
+    cluster.produce(1, tp, b"old", keys=[b"k"])
+    cluster.run_for(11)
+    cluster.produce(1, tp, b"new", keys=[b"k"])
+    cluster.run_for(1)
+    assert [segment.base_offset for segment in cluster.replica(1, tp).log.segments] == [0, 1]

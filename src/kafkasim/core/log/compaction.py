@@ -5,7 +5,7 @@ Rule 1:   offsets never change; a cleaned batch has gaps (``RecordBatch.offsets`
 Rule 2:   cleaned is what lies below the active segment, the high watermark and ``min.compaction.lag.ms``; the map of last
           offsets is built from the dirty part only, because the clean part holds each key once.
 Rule 3:   a tombstone stays for ``delete.retention.ms`` after the first cleaning that met it, so that readers can see it.
-Differs:  segments are not merged; ``max.compaction.lag.ms`` does not roll the active segment; no transaction markers.
+Differs:  segments are not merged; no transaction markers.
 """
 
 from __future__ import annotations

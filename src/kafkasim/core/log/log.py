@@ -6,7 +6,7 @@ Rule 1:   batches are placed (offset and leader epoch stamped) before they come 
 Rule 2:   an empty log owns no list; a cluster has many more idle replicas than busy ones.
 Rule 3:   a log is what survives a process: the checkpointed high watermark is here, the high watermark in force is not.
 Differs:  a read may cross segments; the log start is durable at once (Kafka checkpoints it every minute); index sizes and
-          ``segment.jitter.ms`` do not roll; ``flush.ms`` never flushes.
+          ``segment.jitter.ms`` do not roll.
 """
 
 from __future__ import annotations

@@ -31,4 +31,5 @@ class LogSettings:
     #: A thousandth part, because the core knows no floats.
     min_cleanable_dirty_permille: int = 500
     flush_messages: int = LONG_MAX
+    flush_ms: int = LONG_MAX
     producer_id_expiration_ms: int = 86_400_000

@@ -184,14 +184,18 @@ class Partitions:
         settings.compact = "compact" in policies
         settings.delete = "delete" in policies
         settings.segment_bytes = number(topic, "segment.bytes")
-        settings.segment_ms = number(topic, "segment.ms")
         settings.retention_bytes = number(topic, "retention.bytes")
         settings.retention_ms = number(topic, "retention.ms")
         settings.delete_retention_ms = number(topic, "delete.retention.ms")
         settings.min_compaction_lag_ms = number(topic, "min.compaction.lag.ms")
         settings.max_compaction_lag_ms = number(topic, "max.compaction.lag.ms")
+        settings.segment_ms = number(topic, "segment.ms")
+        if settings.compact and settings.max_compaction_lag_ms > 0:
+            # What is to be compacted in time must leave the active segment in time.
+            settings.segment_ms = min(settings.segment_ms, settings.max_compaction_lag_ms)
         settings.min_cleanable_dirty_permille = _permille(image.topic_config(topic, "min.cleanable.dirty.ratio"))
         settings.flush_messages = number(topic, "flush.messages")
+        settings.flush_ms = number(topic, "flush.ms")
         settings.producer_id_expiration_ms = image.broker_int("producer.id.expiration.ms")
 
     def missing(self, tp: TopicPartition, topic_id: str | None = None) -> ErrorCode:

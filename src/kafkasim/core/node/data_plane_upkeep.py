@@ -11,6 +11,7 @@ from __future__ import annotations
 from kafkasim.core.log.compaction import clean, is_dirty_enough
 from kafkasim.core.log.retention import NEVER_MS, delete_old_segments, next_due_ms
 from kafkasim.core.model.effects import NEVER_US
+from kafkasim.core.model.server_config import LONG_MAX
 from kafkasim.core.node.data_plane_isr import IsrChanges
 from kafkasim.core.node.data_plane_partitions import (
     WATCH_CHECKPOINT,
@@ -31,6 +32,9 @@ class Upkeep:
         "_checkpoint_period_us",
         "_cleaner_backoff_us",
         "_cleaning_due_us",
+        "_flush_due_us",
+        "_flush_period_us",
+        "_flushed_us",
         "_isr_changes",
         "_lag_due_us",
         "_lag_period_us",
@@ -50,7 +54,11 @@ class Upkeep:
         self._lag_period_us = max(1, partitions.lag_us // 2)
         self._retention_period_us = number("log.retention.check.interval.ms") * 1000
         self._cleaner_backoff_us = max(1, number("log.cleaner.backoff.ms")) * 1000
+        self._flush_period_us = number("log.flush.scheduler.interval.ms") * 1000
+        #: When each log was last looked after by the flusher.
+        self._flushed_us: dict[Replica, int] = {}
         self._checkpoint_due_us = self._lag_due_us = self._retention_due_us = self._cleaning_due_us = NEVER_US
+        self._flush_due_us = NEVER_US
         self.deadline_us = NEVER_US
         partitions.on_watch = self.on_watch
 
@@ -72,6 +80,8 @@ class Upkeep:
         else:
             self._arm_retention(replica, now_us)
             self._arm_cleaning(replica, now_us)
+            if self._flush_due_us == NEVER_US and self._flush_period_us < NEVER_US:
+                self._flush_due_us = self._next(self._flush_period_us, now_us, _RETENTION_DELAY_US)
         self._find_deadline()
 
     def _arm_cleaning(self, replica: Replica, now_us: int) -> None:
@@ -101,7 +111,9 @@ class Upkeep:
         self._find_deadline()
 
     def _find_deadline(self) -> None:
-        self.deadline_us = min(self._checkpoint_due_us, self._lag_due_us, self._retention_due_us, self._cleaning_due_us)
+        self.deadline_us = min(
+            self._checkpoint_due_us, self._lag_due_us, self._retention_due_us, self._cleaning_due_us, self._flush_due_us
+        )
 
     def on_deadline(self, now_us: int) -> None:
         if now_us >= self._checkpoint_due_us:
@@ -112,6 +124,8 @@ class Upkeep:
             self._apply_retention(now_us)
         if now_us >= self._cleaning_due_us:
             self._clean(now_us)
+        if now_us >= self._flush_due_us:
+            self._flush(now_us)
         self._find_deadline()
 
     def checkpoint_high_watermarks(self) -> None:
@@ -159,6 +173,19 @@ class Upkeep:
                     continue
             replica.watch &= ~WATCH_RETENTION
         partitions.retention_watch = kept
+
+    def _flush(self, now_us: int) -> None:
+        """The flusher, which by default never comes: every log that it has not flushed for ``flush.ms`` is flushed."""
+        flushed_us, self._flushed_us = self._flushed_us, {}
+        for replica in self._partitions.retention_watch:
+            since_us = flushed_us.get(replica, self._started_us)
+            flush_ms = replica.log.settings.flush_ms
+            # Unset, it is the flusher's own period, which has passed.
+            if flush_ms == LONG_MAX or now_us - since_us >= flush_ms * 1000:
+                replica.log.flush()
+                since_us = now_us
+            self._flushed_us[replica] = since_us
+        self._flush_due_us = self._next(self._flush_period_us, now_us) if self._flushed_us else NEVER_US
 
     def _clean(self, now_us: int) -> None:
         """Compact every log that is dirty enough; Kafka takes them one after the other, the dirtiest first."""
