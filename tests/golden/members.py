@@ -55,14 +55,13 @@ def error_name(error: Any) -> str:
 
 def outcome(call: Callable[[], Any], form: Callable[[Any], Any] = lambda value: value) -> list[Any]:
     """What a call came to."""
-    from kafkasim.confluent_kafka import KafkaException
-
     try:
         return ["ok", form(call())]
-    except KafkaException as problem:
-        return ["KafkaException", error_name(problem.args[0]), problem.args[0].str()]
     except Exception as problem:  # recorded programs wrote down whatever was raised
-        return [type(problem).__name__, str(problem)]
+        kind = type(problem).__name__
+        if kind == "KafkaException":
+            return [kind, error_name(problem.args[0]), problem.args[0].str()]
+        return [kind, str(problem)]
 
 
 def generation(consumer: Any) -> int:
@@ -81,7 +80,8 @@ class Member:
         self.closed = False
         self.consumer: Any = None
         self._cluster = cluster
-        self._config = {"bootstrap.servers": "any:9092", "client.id": name, **config}
+        self._config = {"bootstrap.servers": cluster.bootstrap_servers, "client.id": name, **config}
+        self._made = cluster.now
         self._member_id = member_id
         self._calls: list[tuple[Callable[[Any], Any], list[Any]]] = []
         self._seen = 0
@@ -111,9 +111,9 @@ class Member:
         """Leave and end; what was told meanwhile is among the events."""
 
         def leave(consumer: Any) -> None:
-            self.events.append({"type": "close_called"})
+            self._tell({"type": "close_called"})
             consumer.close()
-            self.events.append({"type": "closed"})
+            self._tell({"type": "closed"})
             self.closed = True
 
         self.call(leave)
@@ -127,6 +127,7 @@ class Member:
     def snapshot(self) -> Fields:
         """Who it is, what it has and what it was told since."""
         return {
+            "member_id": self.call(lambda consumer: consumer.memberid()),
             "gen": self.call(generation),
             "assignment": self.call(lambda consumer: by_topic(consumer.assignment())),
             "events": self.fresh(),
@@ -157,10 +158,13 @@ class Member:
         if message.error() is None:
             self.got.append((message.partition(), message.offset()))
         else:
-            self.events.append(poll_error(message))
+            self._tell(poll_error(message))
 
     def _note(self, kind: str) -> Callable[[Any, Any], None]:
-        return lambda _, parts: self.events.append({"type": kind, "partitions": by_topic(parts)})
+        return lambda _, parts: self._tell({"type": kind, "partitions": by_topic(parts)})
+
+    def _tell(self, event: Fields) -> None:
+        self.events.append({"t": round((self._cluster.now - self._made) * 1000), **event})
 
 
 def poll_error(message: Any) -> Fields:

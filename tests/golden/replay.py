@@ -15,7 +15,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.golden import replay_groups, replay_replication, replay_scenarios, replay_share, replay_tables
+from tests.golden import (
+    replay_groups,
+    replay_replication,
+    replay_scenarios,
+    replay_share,
+    replay_tables,
+    replay_transactions,
+)
 from tests.golden.verdict import Verdict
 
 HERE = Path(__file__).parent
@@ -45,7 +52,7 @@ def replayer_of(trace: Any) -> Callable[[Any], Verdict]:
     if str(trace.get("name", "")).startswith("share"):
         return replay_share.replay
     if "steps" in trace:
-        return _later("transactions are not modelled yet, and producer scenarios are not driven from their traces")
+        return replay_transactions.replay
     return _later("of no known form")
 
 

@@ -47,13 +47,11 @@ def static(scene: Scene) -> Steps:
 
 def partinc(scene: Scene) -> Steps:
     """A topic of two partitions grows to five."""
-    from kafkasim.confluent_kafka.admin import NewPartitions
-
     topic = scene.topic("pi", 2)
     scene.two(topic, **REFRESH)
     yield "2 partitions", _state(scene, "m0", "m1")
     scene.settle(scene.pace)
-    (grown,) = scene.cluster.admin().create_partitions([NewPartitions(topic, 5)]).values()
+    (grown,) = scene.cluster.admin().create_partitions([scene.ck_admin.NewPartitions(topic, 5)]).values()
     grown.result()
     scene.settle(6.0)
     yield "partitions 2->5", _state(scene, "m0", "m1")

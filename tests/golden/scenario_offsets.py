@@ -13,12 +13,6 @@ Fields = dict[str, Any]
 Steps = Iterator[tuple[str | None, Fields]]
 
 
-def _tp(topic: str, partition: int, offset: int = -1001, **more: Any) -> Any:
-    from kafkasim.confluent_kafka import TopicPartition
-
-    return TopicPartition(topic, partition, offset, **more)
-
-
 def _commit(consumer: Any, *partitions: Any) -> Any:
     return consumer.commit(offsets=list(partitions) or None, asynchronous=False)
 
@@ -66,7 +60,7 @@ def fenced(scene: Scene) -> Steps:
     yield (
         "m0 commit(sync) own partition before polling again",
         {
-            "result": first.tell(lambda consumer: _commit(consumer, _tp(topic, own[0].partition, 1)), places),
+            "result": first.tell(lambda consumer: _commit(consumer, scene.tp(topic, own[0].partition, 1)), places),
             "assignment_seen": first.tell(lambda consumer: consumer.assignment(), by_topic),
             "memberid": first.tell(lambda consumer: [consumer.memberid(), generation(consumer)]),
         },
@@ -86,33 +80,33 @@ def _calls_of_a_member(scene: Scene, topic: str, first: Member, second: Member) 
     other = second.call(lambda consumer: by_topic(consumer.assignment()))[topic][0]
     yield (
         "m0 commits a partition assigned to m1",
-        {"result": first.tell(lambda consumer: _commit(consumer, _tp(topic, other, 2)), places)},
+        {"result": first.tell(lambda consumer: _commit(consumer, scene.tp(topic, other, 2)), places)},
     )
     yield (
         "m0 store_offsets of unassigned partition",
-        {"result": first.tell(lambda consumer: consumer.store_offsets(offsets=[_tp(topic, other, 2)]))},
+        {"result": first.tell(lambda consumer: consumer.store_offsets(offsets=[scene.tp(topic, other, 2)]))},
     )
-    missing = (_tp(topic, 99, 1), _tp("nope", 0, 1))
+    missing = (scene.tp(topic, 99, 1), scene.tp("nope", 0, 1))
     yield (
         "m0 commit nonexistent partition 99 / topic nope",
         {"result": [first.tell(functools.partial(_commit_one, place=place), places) for place in missing]},
     )
-    every = [_tp(topic, number) for number in range(4)]
+    every = [scene.tp(topic, number) for number in range(4)]
     yield (
         "position/committed of unassigned, commit nothing",
         {
             "result": [
-                first.tell(lambda consumer: consumer.position([_tp(topic, other)]), places),
+                first.tell(lambda consumer: consumer.position([scene.tp(topic, other)]), places),
                 first.tell(lambda consumer: consumer.committed(every), places),
                 first.tell(_commit, lambda found: [str(part) for part in found]),
-                first.tell(lambda consumer: consumer.pause([_tp(topic, other)])),
-                first.tell(lambda consumer: consumer.seek(_tp(topic, other, 0))),
+                first.tell(lambda consumer: consumer.pause([scene.tp(topic, other)])),
+                first.tell(lambda consumer: consumer.seek(scene.tp(topic, other, 0))),
             ]
         },
     )
     yield (
         "simple consumer (no subscribe) commits into active group",
-        {"result": outcome(lambda: _commit(scene.simple(), _tp(topic, 0, 1)), places)},
+        {"result": outcome(lambda: _commit(scene.simple(), scene.tp(topic, 0, 1)), places)},
     )
 
 
@@ -123,30 +117,38 @@ def _commit_one(consumer: Any, place: Any) -> Any:
 # --- where a consumer without a position starts ----------------------------------------------------------------------
 
 
+POLICIES = [
+    *(policy for policy in ("earliest", "latest", "error") for _ in range(3)),
+    *("smallest", "none", "by_duration:PT1H", "largest", "beginning", "end"),
+]
+#: Java's alone.
+_NO_POLICIES = ("none", "by_duration:PT1H")
+
+
 def reset(scene: Scene) -> Steps:
     """Every policy, for offsets that were never committed, that are gone, and that do not exist yet."""
     done: dict[str, int] = {}
-    for step in scene.steps:
-        policy = str(step["policy"])
-        done[policy] = done.get(policy, 0) + 1
+    for policy in [str(step["policy"]) for step in scene.steps] or POLICIES:
         topic = f"rs-{scene.protocol}-{policy}"
         scene.group = f"g-{topic}"
-        if "config_error" in step:
-            yield None, {"config_error": _refusal(scene, policy)}
+        told: Fields = {"policy": policy}
+        if policy in _NO_POLICIES:
+            told |= {"config_error": _refusal(scene, policy)}
+        elif policy not in done:
+            told |= {"log": "10 before join, 3 after", **_no_commit(scene, topic, policy)}
         elif done[policy] == 1:
-            yield None, _no_commit(scene, topic, policy)
-        elif done[policy] == 2:
-            yield None, _after_commit(scene, topic, policy, 5, more=1)
+            told |= {"scenario": "committed 5, log start 8, end 13, then 1 more"}
+            told |= _after_commit(scene, topic, policy, 5, more=1)
         else:
-            yield None, _after_commit(scene, topic, policy, 500, more=0)
+            told |= {"scenario": "committed 500 beyond end", **_after_commit(scene, topic, policy, 500, more=0)}
+        done[policy] = done.get(policy, 0) + 1
+        yield None, told
 
 
 def _refusal(scene: Scene, policy: str) -> str:
-    from kafkasim.confluent_kafka import KafkaException
-
     try:
         scene.cluster.consumer(scene.group, (), {"auto.offset.reset": policy})
-    except KafkaException as problem:
+    except scene.ck.KafkaException as problem:
         return repr(problem.args[0])
     return "created"
 
@@ -158,7 +160,7 @@ def _no_commit(scene: Scene, topic: str, policy: str) -> Fields:
     scene.settle(2.0)
     scene.fill(topic, {0: 3})
     scene.settle(2.0)
-    position = member.tell(lambda consumer: consumer.position([_tp(topic, 0)]), places)
+    position = member.tell(lambda consumer: consumer.position([scene.tp(topic, 0)]), places)
     events = member.fresh()
     member.close()
     offsets = [offset for _, offset in member.got]
@@ -168,10 +170,10 @@ def _no_commit(scene: Scene, topic: str, policy: str) -> Fields:
 def _after_commit(scene: Scene, topic: str, policy: str, offset: int, more: int) -> Fields:
     """Below the log's start (a first time, when records are deleted), or beyond its end."""
     committing = scene.simple()
-    commit = outcome(lambda: _commit(committing, _tp(topic, 0, offset)), places)
+    commit = outcome(lambda: _commit(committing, scene.tp(topic, 0, offset)), places)
     committing.close()
     if more:
-        (deleted,) = scene.cluster.admin().delete_records([_tp(topic, 0, 8)]).values()
+        (deleted,) = scene.cluster.admin().delete_records([scene.tp(topic, 0, 8)]).values()
         deleted.result()
     member = scene.join("m", topic, auto_offset_reset=policy, enable_auto_commit=False)
     scene.settle(2.0)
@@ -192,7 +194,7 @@ def commitsem(scene: Scene) -> Steps:
     scene.fill(topic, {0: 5, 1: 5})
     member = scene.join("m0", topic, enable_partition_eof=True, auto_commit_interval_ms=1000)
     scene.settle(4.0)
-    both = [_tp(topic, 0), _tp(topic, 1)]
+    both = [scene.tp(topic, 0), scene.tp(topic, 1)]
     yield (
         "auto commit on, eof on, 5+5 msgs",
         {
@@ -215,7 +217,7 @@ def commitsem(scene: Scene) -> Steps:
     )
     yield (
         "store_offsets(p1,7) then close",
-        {"result": member.tell(lambda consumer: consumer.store_offsets(offsets=[_tp(topic, 1, 7)]))},
+        {"result": member.tell(lambda consumer: consumer.store_offsets(offsets=[scene.tp(topic, 1, 7)]))},
     )
     member.close()
     yield "closed", {"committed": committed(), "events": member.fresh()}
@@ -235,10 +237,10 @@ def _by_call(scene: Scene, topic: str, both: list[Any]) -> Steps:
             "committed": scene.committed(topic, 2),
         },
     )
-    place = _tp(topic, 1)
+    place = scene.tp(topic, 1)
     asked = [
         member.tell(lambda consumer: consumer.pause([place])),
-        member.tell(lambda consumer: consumer.seek(_tp(topic, 1, 0))),
+        member.tell(lambda consumer: consumer.seek(scene.tp(topic, 1, 0))),
         member.tell(lambda consumer: consumer.position([place]), places),
     ]
     yield "pause p1, seek p1 to 0, resume", {"r": asked}
@@ -381,9 +383,9 @@ def manual(scene: Scene) -> Steps:
     topic = scene.topic("ma", 2)
     scene.fill(topic, {0: 5, 1: 5})
     member = scene.join("m0", auto_commit_interval_ms=500)
-    member.call(lambda consumer: consumer.assign([_tp(topic, 0)]))
+    member.call(lambda consumer: consumer.assign([scene.tp(topic, 0)]))
     scene.settle()
-    place = [_tp(topic, 0)]
+    place = [scene.tp(topic, 0)]
     yield (
         "assign() without subscribe, auto commit",
         {
@@ -394,12 +396,12 @@ def manual(scene: Scene) -> Steps:
             "types": ["ok", scene.groups()],
         },
     )
-    odd = (_tp(topic, 1, 3), _tp(topic, 0, -1), _tp(topic, 0, 1, metadata="x" * 5000))
+    odd = (scene.tp(topic, 1, 3), scene.tp(topic, 0, -1), scene.tp(topic, 0, 1, metadata="x" * 5000))
     yield (
         "commit partition not assigned / offset -1 / metadata too long",
         {"r": [member.tell(functools.partial(_commit_one, place=each), places) for each in odd]},
     )
-    one, zero = [_tp(topic, 1)], [_tp(topic, 0)]
+    one, zero = [scene.tp(topic, 1)], [scene.tp(topic, 0)]
     yield (
         "incremental_assign p1, incremental_unassign p0, unassign",
         {
@@ -457,9 +459,8 @@ def _refused_configs(scene: Scene) -> Steps:
 
 
 def _list_missing(scene: Scene) -> list[Any]:
-    from kafkasim.confluent_kafka import ConsumerGroupTopicPartitions
-
-    (future,) = scene.cluster.admin().list_consumer_group_offsets([ConsumerGroupTopicPartitions("g-missing")]).values()
+    asked = scene.ck.ConsumerGroupTopicPartitions("g-missing")
+    (future,) = scene.cluster.admin().list_consumer_group_offsets([asked]).values()
     return outcome(future.result, lambda value: [places(value.topic_partitions)])
 
 

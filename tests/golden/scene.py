@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any, Self
 
-from tests.golden.members import Member, by_topic, client_config, outcome, places
+from tests.golden.members import NO_OFFSET, Member, by_topic, client_config, outcome, places
 
 import kafkasim
 
@@ -29,12 +30,16 @@ PACES_S = (0.0, 0.25, 0.5, 0.75, 0.125, 0.625)
 class Scene:
     """One try of one scenario."""
 
-    def __init__(self, trace: Fields, protocol: str, variant: int) -> None:
+    def __init__(self, trace: Fields, protocol: str, variant: int, cluster: Any = None) -> None:
         self.protocol = protocol
         self.trace = trace
         self.steps: list[Fields] = trace["steps"]
         self.pace = PACES_S[variant]
-        self.cluster = kafkasim.Cluster(1, seed=variant + 1, config=BROKER_CONFIG)
+        self.cluster: Any = cluster or kafkasim.Cluster(1, seed=variant + 1, config=BROKER_CONFIG)
+        #: The client library: the simulator's, or the real one.
+        self.ck: Any = import_module("confluent_kafka" if cluster else "kafkasim.confluent_kafka")
+        self.ck_admin: Any = import_module(f"{self.ck.__name__}.admin")
+        self._chooses_ids = cluster is None
         self.members: dict[str, Member] = {}
 
     def __enter__(self) -> Self:
@@ -58,7 +63,7 @@ class Scene:
         """A member, subscribed; ``enable_auto_commit=False`` is a property."""
         spoken = protocol or self.protocol
         dotted = {key.replace("_", "."): value for key, value in config.items()}
-        member_id = self._recorded_id(name) if spoken.startswith("consumer") else None
+        member_id = self._recorded_id(name) if self._chooses_ids and spoken.startswith("consumer") else None
         given = {"group.id": group or self.group, **client_config(spoken), **dotted}
         member = self.members[name] = Member(self.cluster, name, given, member_id)
         return member.subscribe(*topics) if topics else member
@@ -81,7 +86,7 @@ class Scene:
 
     def gap(self, early: str, late: str) -> float:
         """Seconds between two joins: the early member was told of the late one when that one joined."""
-        members = self.steps[0].get("members", {})
+        members = self.steps[0].get("members", {}) if self.steps else {}
         before = members.get(early, {}).get("events", [])
         after = members.get(late, {}).get("events", [])
         if len(before) < 2 or not after:
@@ -115,16 +120,18 @@ class Scene:
                 producer.produce(topic, f"v{number}".encode(), partition=partition)
         producer.flush()
 
+    def tp(self, topic: str, partition: int, offset: int = NO_OFFSET, **more: Any) -> Any:
+        """A place as the client library names it."""
+        return self.ck.TopicPartition(topic, partition, offset, **more)
+
     def simple(self, **config: Any) -> Any:
         """A consumer of the group that never joins it."""
         return self.cluster.consumer(self.group, (), {"enable.auto.commit": False}, **config)
 
     def committed(self, topic: str, partitions: int) -> list[list[Any]]:
         """The group's offsets, by a consumer from outside."""
-        from kafkasim.confluent_kafka import TopicPartition
-
         consumer = self.simple()
-        found = places(consumer.committed([TopicPartition(topic, number) for number in range(partitions)]))
+        found = places(consumer.committed([self.ck.TopicPartition(topic, number) for number in range(partitions)]))
         consumer.close()
         return found
 
@@ -152,11 +159,9 @@ class Scene:
 
     def admin_outcomes(self, topic: str) -> Fields:
         """Offsets altered and listed, the group deleted, the groups listed."""
-        from kafkasim.confluent_kafka import ConsumerGroupState, ConsumerGroupTopicPartitions, TopicPartition
-
         admin, group = self.cluster.admin(), self.group
-        altered = ConsumerGroupTopicPartitions(group, [TopicPartition(topic, 0, 1)])
-        asked = ConsumerGroupTopicPartitions(group)
+        altered = self.ck.ConsumerGroupTopicPartitions(group, [self.ck.TopicPartition(topic, 0, 1)])
+        asked = self.ck.ConsumerGroupTopicPartitions(group)
 
         def offsets(call: Callable[[], Any]) -> list[Any]:
             return outcome(lambda: self._result(call()), lambda value: [places(value.topic_partitions)])
@@ -166,7 +171,7 @@ class Scene:
                 [each.group_id, each.state.name, each.type.name, each.is_simple_consumer_group] for each in value.valid
             ]
 
-        stable = {ConsumerGroupState.STABLE}
+        stable = {self.ck.ConsumerGroupState.STABLE}
         return {
             "alter_offsets_active": offsets(lambda: admin.alter_consumer_group_offsets([altered])),
             "list_offsets_active": offsets(lambda: admin.list_consumer_group_offsets([asked])),

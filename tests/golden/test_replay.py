@@ -122,6 +122,20 @@ def test_what_cannot_be_compared_says_why(trace: Any, reason: str) -> None:
     assert reason in verdict.text
 
 
+def test_a_changed_producer_trace_is_different() -> None:
+    """The replayer of producer traces sees another offset, another sequence number and another error."""
+    source = json.loads((HERE / "data" / "transactions" / "idem_log.json").read_text())
+    trace = json.loads(json.dumps(source))
+    trace["steps"][5]["result"][1]["o"] = 2
+    assert "step 5 (delivery_reports)" in replay(trace).text
+    trace = json.loads(json.dumps(source))
+    trace["steps"][18]["result"][2]["baseSequence"] = "0"
+    assert "step 18 (log_segments)" in replay(trace).text
+    trace = json.loads((HERE / "data" / "transactions" / "idem_config.json").read_text())
+    trace["steps"][0]["error"]["text"] = "no"
+    assert "step 0 (Producer)" in replay(trace).text
+
+
 def test_an_unknown_action_is_named() -> None:
     """A replication trace with an action that nobody knows here says at which step."""
     trace = json.loads((HERE / "data" / "replication" / "rf1_crash.json").read_text())

@@ -68,7 +68,7 @@ def test_poll_waits_and_gives_up(consumer: Consumer) -> None:
 
 
 def test_errors_come_as_messages(consumer: Consumer) -> None:
-    """The error's text is also the message's value; an error has a place only where the engine gave one."""
+    """The error's text is also the message's value; an error of no partition has partition 0, and no topic or offset."""
     put(consumer, ConsumerError(ErrorCode._PARTITION_EOF, "at the end", T0, 5), ConsumerError(ErrorCode._FAIL, "bad"))
     end, failure = consumer.consume(2, 1)
     assert end.error() == KafkaError._PARTITION_EOF

@@ -341,7 +341,7 @@ class ClientBase:
         connection.is_open = connection.is_up = False
         self._tell_lost(connection, was_up, reason, now_us)
         connection.state_us = now_us
-        if was_up and connection.counts:
+        if connection.counts:
             self._after_down(now_us)
         self.on_connection(node, channel, False, now_us)
 
@@ -387,7 +387,7 @@ class ClientBase:
         """A connection is up."""
 
     def _after_down(self, now_us: int) -> None:
-        """A connection to a broker broke."""
+        """A connection to a broker broke, or could not be made."""
 
 
 def _bootstrap_names(config: ClientConfig, bootstrap: tuple[NodeId, ...]) -> dict[NodeId, str]:

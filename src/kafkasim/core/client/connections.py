@@ -70,6 +70,10 @@ class Connection:
         self._suppressed = 0
         return f"{name}: {reason} ({extra})"
 
+    def is_tried(self, now_us: int) -> bool:
+        """Is it being made, or will it be when the pause between two attempts is over? Where nobody needs it, no attempt follows."""
+        return self.attempt_us >= 0 and not self.is_up and now_us <= self.ready_us
+
     @property
     def counts(self) -> bool:
         """Logical connections (to a coordinator) do not count among the brokers that are down."""

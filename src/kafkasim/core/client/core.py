@@ -175,7 +175,7 @@ class ClientCore(ClientBase):
     def _scan(self, now_us: int) -> None:
         """Once a second, as long as something is unavailable: ask for the topics concerned, keep one connection open."""
         self._scan_timer = None
-        names = [name for name in self.wanted_topics if self._needs_query(name)]
+        names = [name for name in self.wanted_topics if self._needs_query(name, now_us)]
         if names:
             self.refresh_topics(names, now_us)
         no_broker_up = not any(self.is_up(node) for node in self._broker_names)
@@ -185,7 +185,8 @@ class ClientCore(ClientBase):
         if names or no_broker_up:
             self._start_scan(now_us)
 
-    def _needs_query(self, name: str) -> bool:
+    def _needs_query(self, name: str, now_us: int) -> bool:
+        """Has a partition no leader, or one that is down while somebody waits for a connection to it?"""
         topic = self.metadata.topics[name]
         if topic.state != EXISTS or topic.leader_unavailable:
             return True
@@ -194,7 +195,9 @@ class ClientCore(ClientBase):
             if part.leader == NO_LEADER:
                 return True
             connection = connections.get((part.leader, MAIN_CHANNEL))
-            if connection is not None and not connection.is_up and connection.down_reported:
+            if connection is None or connection.is_up:
+                continue
+            if connection.down_reported or connection.is_tried(now_us):
                 return True
         return False
 
