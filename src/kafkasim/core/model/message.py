@@ -22,9 +22,31 @@ def _repr(self: Any) -> str:
     return f"{cls.__qualname__.rsplit('>.', 1)[-1]}({values})"
 
 
+def _eq(self: Any, other: object) -> Any:
+    """Equal by fields, as attrs would compare them; generated for each class it would cost as much as its constructor."""
+    if other.__class__ is not self.__class__:
+        return NotImplemented
+    return all(getattr(self, name) == getattr(other, name) for name in _compared(self.__class__))
+
+
+_names: dict[type[Any], tuple[str, ...]] = {}
+
+
+def _compared(cls: type[Any]) -> tuple[str, ...]:
+    names = _names.get(cls)
+    if names is None:
+        names = _names[cls] = tuple(field.name for field in attrs.fields(cls) if field.eq)
+    return names
+
+
 @dataclass_transform(frozen_default=True, field_specifiers=(attrs.field,))
 def message(cls: type[_T]) -> type[_T]:
     """Make ``cls`` a slotted value class with equality by fields."""
     if "__repr__" not in cls.__dict__:
         cls.__repr__ = _repr  # type: ignore[method-assign]
-    return attrs.define(cls, slots=True, frozen=_FREEZE, eq=True, hash=False)
+    if "__eq__" not in cls.__dict__:
+        cls.__eq__ = _eq  # type: ignore[method-assign]
+    cls.__hash__ = None  # type: ignore[method-assign, assignment]
+    return attrs.define(
+        cls, slots=True, frozen=_FREEZE, eq=False, repr=False, hash=False, match_args=False, weakref_slot=False
+    )
