@@ -122,3 +122,32 @@ def test_delete_records_times_out_or_forgets_dead_replicas() -> None:
     assert number not in cluster.answers
     cluster.fence(3, True)
     assert cluster.answers[number].partitions[0].error is NONE
+
+
+def test_a_log_start_is_forgotten_if_nobody_wrote_it_down() -> None:
+    """It is checkpointed once a minute and at an orderly stop; after a crash before that the records are there again."""
+    cluster = PlaneCluster(1)
+    tp = cluster.topic(replicas=(1,))
+    for value in (b"a", b"b", b"c"):
+        cluster.produce(1, tp, value)
+
+    def start_after(restart: str) -> int:
+        if restart == "orderly":
+            cluster.brokers[1].plane.shutdown(cluster.now_us)
+            cluster.storages[1].stop_cleanly(1)
+        cluster.crash(1)
+        cluster.start(1)
+        return int(cluster.replica(1, tp).log_start)
+
+    def delete(offset: int) -> None:
+        cluster.run_for(6)
+        request = DeleteRecordsRequest((PartitionDeleteRecords(tp, offset),), 1000)
+        assert cluster.call(1, request).partitions[0].error is NONE
+
+    delete(1)
+    assert start_after("crash") == 0
+    delete(1)
+    cluster.run_for(61)
+    assert start_after("crash") == 1
+    delete(2)
+    assert start_after("orderly") == 2

@@ -4,9 +4,9 @@ Mirrors:  UnifiedLog, LocalLog, LogSegment, LogSegments of org.apache.kafka.stor
 Inputs:   append, truncate_to, truncate_fully_and_start_at, raise_log_start, lose_unflushed.
 Rule 1:   batches are placed (offset and leader epoch stamped) before they come here, and never change afterwards.
 Rule 2:   an empty log owns no list; a cluster has many more idle replicas than busy ones.
-Rule 3:   a log is what survives a process: the checkpointed high watermark is here, the high watermark in force is not.
-Differs:  a read may cross segments; the log start is durable at once (Kafka checkpoints it every minute); index sizes and
-          ``segment.jitter.ms`` do not roll.
+Rule 3:   a log is what survives a process: the checkpointed high watermark is here, the high watermark in force is not. The log
+          start in force is, but ``load`` takes it back to what was checkpointed or to the first segment.
+Differs:  a read may cross segments; index sizes and ``segment.jitter.ms`` do not roll.
 """
 
 from __future__ import annotations
@@ -56,6 +56,7 @@ class Log:
         "_base_offsets",
         "batches",
         "checkpointed_high_watermark",
+        "checkpointed_start",
         "cleaned_end",
         "delete_horizons",
         "end",
@@ -78,6 +79,7 @@ class Log:
         self.size_bytes = 0
         self.flushed = 0
         self.checkpointed_high_watermark = 0
+        self.checkpointed_start = 0
         #: Where the cleaner stopped last; what is behind it is dirty.
         self.cleaned_end = 0
         #: Base offset of a batch -> when its tombstones may go; only in compacted logs.
@@ -162,6 +164,11 @@ class Log:
 
     def flush(self) -> None:
         self.flushed = self.end
+
+    def load(self) -> None:
+        """A new process opens the log: a start that was not written down is forgotten, where the records are still there."""
+        if self.start > self.checkpointed_start and self.segments:
+            self.start = min(self.start, max(self.checkpointed_start, self.segments[0].base_offset))
 
     def recovery_bytes(self) -> int:
         """What is read again after an unclean stop: every segment from the one that holds the recovery point on."""

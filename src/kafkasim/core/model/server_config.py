@@ -210,6 +210,7 @@ BROKER_CONFIGS: dict[str, ServerConfigKey] = _table(
     _K("log.cleanup.policy", "list", "delete", choices=("compact", "delete")),
     _K("log.flush.interval.messages", "long", str(LONG_MAX), 1),
     _K("log.flush.interval.ms", "long", None, 0),
+    _K("log.flush.start.offset.checkpoint.interval.ms", "int", "60000", 0, read_only=True),
     _K("log.flush.scheduler.interval.ms", "long", str(LONG_MAX), read_only=True),
     _K("log.index.interval.bytes", "int", "4096", 0),
     _K("log.index.size.max.bytes", "int", "10485760", 4),

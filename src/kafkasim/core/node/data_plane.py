@@ -292,6 +292,7 @@ class DataPlane:
         log = self._partitions.log_of(state.tp, state.topic_id)
         if replica is not None:
             return log, replica.high_watermark
+        log.load()
         return log, max(log.start, min(log.checkpointed_high_watermark, log.end))
 
     def _take_over(self, replica: Replica, old: Replica | None, now_us: int) -> None:

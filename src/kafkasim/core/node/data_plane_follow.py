@@ -158,14 +158,14 @@ class Following:
                 fetcher.list_again(replica)
                 return
             fetcher.list_again(replica)
-        old_high_watermark = replica.high_watermark
+        old_high_watermark, old_start = replica.high_watermark, replica.log.start
         if replica.on_fetched(part):
             self._partitions.high_watermark_moved(replica, old_high_watermark, now_us)
         meters = self._partitions.ctx.meters
         if batches and meters is not None:
             size_bytes = sum(batch.size_bytes for batch in batches)
             meters.of(replica.tp.topic).replication_bytes_in.mark(size_bytes, now_us)
-        if batches and (not replica.watch & WATCH_RETENTION or replica.log.rolled):
+        if replica.log.start != old_start or (batches and (not replica.watch & WATCH_RETENTION or replica.log.rolled)):
             self._partitions.watch_retention(replica, now_us)
 
     def _on_error(self, fetcher: LeaderFetcher, replica: FollowerReplica, error: ErrorCode, now_us: int) -> None:

@@ -1,6 +1,7 @@
-"""What a broker does from time to time: high watermark checkpoints, ISR expiration, retention, compaction.
+"""What a broker does from time to time: checkpoints, ISR expiration, retention, compaction, flushes.
 
-Mirrors:  the scheduled tasks of ReplicaManager (highwatermark-checkpoint, isr-expiration), LogManager.cleanupLogs, LogCleaner.
+Mirrors:  the scheduled tasks of ReplicaManager (highwatermark-checkpoint, isr-expiration), LogManager (cleanupLogs,
+          flushDirtyLogs, checkpointLogStartOffsets), LogCleaner.
 Inputs:   on_watch, on_deadline.
 Rule 1:   a task is armed only while its list is not empty, at the next multiple of its period since the process began, so an
           idle broker does nothing at all.
@@ -41,7 +42,9 @@ class Upkeep:
         "_partitions",
         "_retention_due_us",
         "_retention_period_us",
+        "_start_checkpoint_period_us",
         "_started_us",
+        "_starts_due_us",
         "deadline_us",
     )
 
@@ -58,7 +61,8 @@ class Upkeep:
         #: When each log was last looked after by the flusher.
         self._flushed_us: dict[Replica, int] = {}
         self._checkpoint_due_us = self._lag_due_us = self._retention_due_us = self._cleaning_due_us = NEVER_US
-        self._flush_due_us = NEVER_US
+        self._start_checkpoint_period_us = number("log.flush.start.offset.checkpoint.interval.ms") * 1000
+        self._flush_due_us = self._starts_due_us = NEVER_US
         self.deadline_us = NEVER_US
         partitions.on_watch = self.on_watch
 
@@ -80,6 +84,8 @@ class Upkeep:
         else:
             self._arm_retention(replica, now_us)
             self._arm_cleaning(replica, now_us)
+            if self._starts_due_us == NEVER_US and replica.log.start > replica.log.checkpointed_start:
+                self._starts_due_us = self._next(self._start_checkpoint_period_us, now_us, _RETENTION_DELAY_US)
             if self._flush_due_us == NEVER_US and self._flush_period_us < NEVER_US:
                 self._flush_due_us = self._next(self._flush_period_us, now_us, _RETENTION_DELAY_US)
         self._find_deadline()
@@ -112,7 +118,12 @@ class Upkeep:
 
     def _find_deadline(self) -> None:
         self.deadline_us = min(
-            self._checkpoint_due_us, self._lag_due_us, self._retention_due_us, self._cleaning_due_us, self._flush_due_us
+            self._checkpoint_due_us,
+            self._lag_due_us,
+            self._retention_due_us,
+            self._cleaning_due_us,
+            self._flush_due_us,
+            self._starts_due_us,
         )
 
     def on_deadline(self, now_us: int) -> None:
@@ -126,6 +137,10 @@ class Upkeep:
             self._clean(now_us)
         if now_us >= self._flush_due_us:
             self._flush(now_us)
+        if now_us >= self._starts_due_us:
+            self._starts_due_us = NEVER_US
+            for replica in self._partitions.replicas.values():
+                replica.log.checkpointed_start = replica.log.start
         self._find_deadline()
 
     def checkpoint_high_watermarks(self) -> None:

@@ -38,7 +38,9 @@ class BrokerStorage:
 
     def stop_cleanly(self, broker_epoch: int) -> None:
         """Everything is flushed and the clean-shutdown file is written."""
-        self.flush()
+        for log in self.logs.values():
+            log.flush()
+            log.checkpointed_start = log.start
         self.clean_shutdown_epoch = broker_epoch
 
     def recovery_us(self) -> int:
