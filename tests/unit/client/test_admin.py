@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import attrs
 from tests.unit.client.fake_cluster import SECOND_US, FakeCluster
 
 from kafkasim.core.client.admin import AdminEngine
@@ -58,6 +59,21 @@ def test_an_absent_broker_is_waited_for() -> None:
         ErrorCode._TIMED_OUT,
         "Failed while waiting for broker: Local: Timed out",
     )
+
+
+def test_a_bootstrap_broker_that_the_cluster_does_not_list() -> None:
+    """It has just come back and is fenced: the others, which nobody has connected to, are asked."""
+    cluster, admin = make()
+    metadata = cluster.handlers[MetadataRequest]
+
+    def without_first(node: int, request: MetadataRequest) -> Any:
+        response = metadata(node, request)
+        return attrs.evolve(response, brokers=tuple(each for each in response.brokers if each.node_id != 1))
+
+    cluster.handlers[MetadataRequest] = without_first
+    operation = admin.call(DescribeClusterRequest(), "controller", 10 * SECOND_US, cluster.now_us)
+    cluster.run(3)
+    assert operation.result.cluster_id in ("by 2", "by 3")
 
 
 def test_no_controller_in_time() -> None:

@@ -162,8 +162,7 @@ class AdminEngine(ClientCore):
         """The node to send to; NO_NODE, with something under way to change that, if none can be sent to."""
         target = call.target
         if isinstance(target, str):
-            node = self.any_broker(now_us)
-            return node if node is not None and self.is_up(node) else NO_NODE
+            return self._any_connected(now_us)
         if target[0] == "broker":
             return self._usable(int(target[1]), now_us)
         assert target[0] == "coordinator", target
@@ -175,6 +174,19 @@ class AdminEngine(ClientCore):
             # It has been down for a while: another broker may have taken over.
         self._find_coordinator(call, group_id, now_us)
         return NO_NODE
+
+    def _any_connected(self, now_us: int) -> NodeId:
+        """Some broker that is up; NO_NODE, with a connection on its way, if none is.
+
+        The one that we began with may be none that the cluster lists: it has just come back and is fenced.
+        """
+        node = self.any_broker(now_us)
+        if node is None:
+            return NO_NODE
+        if not self.is_up(node):
+            self.connect(node, now_us)
+            return NO_NODE
+        return node
 
     def _usable(self, node: NodeId, now_us: int) -> NodeId:
         if node not in self.metadata.brokers:
@@ -196,8 +208,8 @@ class AdminEngine(ClientCore):
             else:
                 self._retry(call, at_us)
 
-        node = self.any_broker(now_us)
-        if node is not None and self.is_up(node):
+        node = self._any_connected(now_us)
+        if node != NO_NODE:
             call.is_sent = True
             call.asked_us = now_us
             timeout_us = max(call.deadline_us - now_us, 1)
