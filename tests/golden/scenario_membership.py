@@ -51,7 +51,7 @@ def partinc(scene: Scene) -> Steps:
     scene.two(topic, **REFRESH)
     yield "2 partitions", _state(scene, "m0", "m1")
     scene.settle(scene.pace)
-    (grown,) = scene.cluster.admin().create_partitions([scene.ck_admin.NewPartitions(topic, 5)]).values()
+    (grown,) = scene.admin.create_partitions([scene.ck_admin.NewPartitions(topic, 5)]).values()
     grown.result()
     scene.settle(6.0)
     yield "partitions 2->5", _state(scene, "m0", "m1")

@@ -173,7 +173,7 @@ def _after_commit(scene: Scene, topic: str, policy: str, offset: int, more: int)
     commit = outcome(lambda: _commit(committing, scene.tp(topic, 0, offset)), places)
     committing.close()
     if more:
-        (deleted,) = scene.cluster.admin().delete_records([scene.tp(topic, 0, 8)]).values()
+        (deleted,) = scene.admin.delete_records([scene.tp(topic, 0, 8)]).values()
         deleted.result()
     member = scene.join("m", topic, auto_offset_reset=policy, enable_auto_commit=False)
     scene.settle(2.0)
@@ -460,7 +460,7 @@ def _refused_configs(scene: Scene) -> Steps:
 
 def _list_missing(scene: Scene) -> list[Any]:
     asked = scene.ck.ConsumerGroupTopicPartitions("g-missing")
-    (future,) = scene.cluster.admin().list_consumer_group_offsets([asked]).values()
+    (future,) = scene.admin.list_consumer_group_offsets([asked]).values()
     return outcome(future.result, lambda value: [places(value.topic_partitions)])
 
 

@@ -40,6 +40,8 @@ class Scene:
         self.ck: Any = import_module("confluent_kafka" if cluster else "kafkasim.confluent_kafka")
         self.ck_admin: Any = import_module(f"{self.ck.__name__}.admin")
         self._chooses_ids = cluster is None
+        # One for the whole scene: what a client was asked is never answered once nothing refers to the client.
+        self.admin: Any = self.cluster.admin()
         self.members: dict[str, Member] = {}
 
     def __enter__(self) -> Self:
@@ -139,7 +141,7 @@ class Scene:
 
     def describe(self, group: str | None = None) -> Fields:
         """The group, as an admin client is told."""
-        found = self._result(self.cluster.admin().describe_consumer_groups([group or self.group]))
+        found = self._result(self.admin.describe_consumer_groups([group or self.group]))
         return {
             "state": found.state.name,
             "type": found.type.name,
@@ -159,7 +161,7 @@ class Scene:
 
     def admin_outcomes(self, topic: str) -> Fields:
         """Offsets altered and listed, the group deleted, the groups listed."""
-        admin, group = self.cluster.admin(), self.group
+        admin, group = self.admin, self.group
         altered = self.ck.ConsumerGroupTopicPartitions(group, [self.ck.TopicPartition(topic, 0, 1)])
         asked = self.ck.ConsumerGroupTopicPartitions(group)
 
@@ -184,11 +186,11 @@ class Scene:
         }
 
     def delete(self, group: str) -> list[Any]:
-        return outcome(lambda: self._result(self.cluster.admin().delete_consumer_groups([group])))
+        return outcome(lambda: self._result(self.admin.delete_consumer_groups([group])))
 
     def groups(self) -> list[Any]:
         """Every group there is."""
-        found = self.cluster.admin().list_consumer_groups().result().valid
+        found = self.admin.list_consumer_groups().result().valid
         return [[each.group_id, each.state.name, each.type.name, each.is_simple_consumer_group] for each in found]
 
     @staticmethod

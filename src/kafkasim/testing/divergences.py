@@ -4,7 +4,9 @@ Inputs:   the outcomes of both runs (`outcomes`), and the list of known divergen
 Effects:  none; tables are returned as text.
 Rule 1:   a test that passes on one side only diverges; one that the simulator skips and real Kafka does not, too.
 Rule 2:   what real Kafka leaves out (it cannot cut a network) is told with its reason and judged no further, unless the simulator fails it.
-Rule 3:   a listed divergence that is none any more is an error: the list may only say what is so.
+Rule 3:   a test that diverged is tried once more, alone, on both sides; that it agreed then is a verdict of its own, and what it did
+          at first is told.
+Rule 4:   a listed divergence that is none any more is an error: the list may only say what is so.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ import attrs
 from kafkasim.errors import ConfigurationError
 
 SAME = "same"
+SECOND_TRY = "same, second try"
 LEFT_OUT = "left out on real Kafka"
 DIVERGES = "diverges"
 LISTED = "diverges, as listed"
@@ -27,6 +30,8 @@ WRONG = "fails on both"
 MISSING = "ran on one side only"
 #: Verdicts that a run must not have.
 UNEXPECTED = (DIVERGES, WRONG, MISSING)
+#: Where more tests than these diverge, they are not tried again: that is no accident of timing.
+MOST_SECOND_TRIES = 5
 
 
 @attrs.define(slots=True)
@@ -72,7 +77,7 @@ class Comparison:
     @property
     def ok(self) -> bool:
         """Something was compared, nothing diverges but what is listed, and all that is listed diverges."""
-        return self.count(SAME, LISTED) > 0 and not self.count(*UNEXPECTED) and not self.stale
+        return self.count(SAME, SECOND_TRY, LISTED) > 0 and not self.count(*UNEXPECTED) and not self.stale
 
 
 def read_outcomes(file: Path) -> Outcomes:
@@ -124,6 +129,28 @@ def compare(simulator: Outcomes, real: Outcomes, listed: Mapping[str, str], *, i
     return Comparison(sorted(rows, key=lambda row: row.test), stale)
 
 
+def to_try_again(comparison: Comparison) -> list[Row]:
+    """The tests that diverge and are not listed, if they are few."""
+    rows = [row for row in comparison.rows if row.verdict == DIVERGES]
+    return rows if len(rows) <= MOST_SECOND_TRIES else []
+
+
+def tried_again(row: Row, simulator: Outcomes, real: Outcomes) -> None:
+    """What a test came to when it ran alone. It agrees only if it passed on both sides; what it did at first stays in the report."""
+    second = (simulator.tests.get(row.test), real.tests.get(row.test))
+    agrees = all(outcome is not None and outcome.outcome == "passed" for outcome in second)
+    first = "; ".join(
+        f"{side}: {outcome.outcome} {outcome.detail}".rstrip()
+        for side, outcome in (("simulator", row.simulator), ("real", row.real))
+        if outcome is not None
+    )
+    if agrees:
+        row.verdict, row.reason = SECOND_TRY, f"first try: {first}"
+    else:
+        words = f"simulator {_word(second[0])}, real {_word(second[1])}"
+        row.reason = f"{first}; second try, alone: {words}"
+
+
 def _verdict(simulator: Outcome | None, real: Outcome | None) -> str:
     if simulator is None or real is None:
         return MISSING
@@ -168,7 +195,7 @@ def as_json(comparison: Comparison, versions: Mapping[str, str], seconds: Mappin
 
 def counts(comparison: Comparison) -> dict[str, int]:
     """Tests by verdict."""
-    verdicts = (SAME, LISTED, DIVERGES, WRONG, MISSING, LEFT_OUT)
+    verdicts = (SAME, SECOND_TRY, LISTED, DIVERGES, WRONG, MISSING, LEFT_OUT)
     return {"tests": len(comparison.rows), **{verdict: comparison.count(verdict) for verdict in verdicts}}
 
 

@@ -63,6 +63,31 @@ def test_divergence(tmp_path: Path) -> None:
     assert "LISTED, BUT NO LONGER SO  test_suite.py::test_different" in done.stdout
 
 
+FLAKY = """
+from pathlib import Path
+
+def test_flaky(request):
+    first = Path("tried")
+    if request.config.getoption("--kafkasim-real") and not first.exists():
+        first.touch()
+        raise AssertionError("at first")
+"""
+
+
+@pytest.mark.slow
+def test_a_second_try_is_told(tmp_path: Path) -> None:
+    """A test that differs runs once more, alone; that it agreed then is counted and printed apart, with what it did at first."""
+    done = conform(tmp_path, FLAKY)
+    assert done.returncode == 0, done.stderr
+    assert "1 tests: 0 same, 1 same, second try" in done.stdout
+    assert "SAME, SECOND TRY  test_suite.py::test_flaky" in done.stdout
+    assert "first try: simulator: passed; real: failed AssertionError: at first" in done.stdout
+    (row,) = json.loads((tmp_path / "out" / "conformance.json").read_text())["tests"]
+    assert row["verdict"] == "same, second try"
+    assert row["real"]["outcome"] == "failed"
+    assert "same, second try" in (tmp_path / "out" / "conformance.md").read_text()
+
+
 @pytest.mark.slow
 def test_a_part_writes_no_page(tmp_path: Path) -> None:
     """-k compares some tests only; the page tells of whole runs."""

@@ -8,7 +8,17 @@ import pytest
 
 from kafkasim.errors import ConfigurationError
 from kafkasim.testing import divergences
-from kafkasim.testing.divergences import Comparison, Outcome, Outcomes, compare
+from kafkasim.testing.divergences import (
+    DIVERGES,
+    MOST_SECOND_TRIES,
+    Comparison,
+    Outcome,
+    Outcomes,
+    Row,
+    compare,
+    to_try_again,
+    tried_again,
+)
 
 pytest_plugins = ["pytester"]
 
@@ -162,3 +172,22 @@ def test_a_run_that_was_cut_short_is_told_apart(pytester: pytest.Pytester) -> No
     assert not found.is_whole
     assert list(found.tests) == ["test_cut.py::test_a"]
     assert divergences.read_outcomes(pytester.path / "absent.jsonl").tests == {}
+
+
+def test_many_divergences_are_not_tried_again() -> None:
+    """Few may be accidents; where many differ, nothing is run a second time."""
+    for number, again in ((MOST_SECOND_TRIES, MOST_SECOND_TRIES), (MOST_SECOND_TRIES + 1, 0)):
+        names = [f"t{index}" for index in range(number)]
+        passed = Outcomes({name: Outcome("passed") for name in names})
+        failed = Outcomes({name: Outcome("failed") for name in names})
+        assert len(to_try_again(compare(passed, failed, {}))) == again
+
+
+@pytest.mark.parametrize(("simulator", "real"), [("passed", "failed"), ("failed", "passed"), ("passed", None)])
+def test_a_second_try_that_differs_stays_a_divergence(simulator: str, real: str | None) -> None:
+    """Only two passes agree; a second try that did not run is none."""
+    row = Row("t", Outcome("passed"), Outcome("failed", "why"), DIVERGES)
+    again = [Outcomes({} if word is None else {"t": Outcome(word)}) for word in (simulator, real)]
+    tried_again(row, *again)
+    assert row.verdict == DIVERGES
+    assert "real: failed why; second try, alone" in row.reason
