@@ -6,6 +6,7 @@ from typing import Any
 
 from tests.golden.verdict import Verdict
 
+from kafkasim import java_assignors
 from kafkasim.core.client.assignors import AssignorTopic, GroupMember, run_assignor
 from kafkasim.core.client.partitioners import Partitioner
 from kafkasim.core.group.java_order import string_set_order
@@ -37,12 +38,13 @@ def coordinator_partition(trace: dict[str, Any]) -> Verdict:
 
 def assignors(trace: dict[str, Any]) -> Verdict:
     """The assignors of the client and of the broker; steps on which librdkafka itself used freed memory are passed over."""
-    own = [case for case in trace["cases"] if case["impl"] in ("librdkafka", "server")]
+    known = ("java_client", "librdkafka", "server")
+    own = [case for case in trace["cases"] if case["impl"] in known]
     left_out = (
         f"{len(trace['cases']) - len(own)} cases of other implementations" if len(own) < len(trace["cases"]) else ""
     )
     if not own:
-        return Verdict.not_comparable("assignors of the Java client are not modelled")
+        return Verdict.not_comparable(f"cases of none of {', '.join(known)}")
     steps = 0
     for case in own:
         server = ServerAssignor(case["assignor"]) if case["impl"] == "server" else None
@@ -50,14 +52,15 @@ def assignors(trace: dict[str, Any]) -> Verdict:
             if step.get("librdkafka_use_after_free"):
                 continue
             steps += 1
-            found = _assigned(case["assignor"], step) if server is None else server.assigned(step)
+            run = java_assignors.assign if case["impl"] == "java_client" else run_assignor
+            found = _assigned(run, case["assignor"], step) if server is None else server.assigned(step)
             expected = {member: _sets(topics) for member, topics in step["assignment"].items()}
             if found != expected:
                 return Verdict.different(f"case {case['id']}, {step['event']}: {expected}, got {found}", left_out)
     return Verdict.equal(f"{steps} rebalances of {len(own)} cases", left_out)
 
 
-def _assigned(assignor: str, step: dict[str, Any]) -> dict[str, dict[str, list[int]]]:
+def _assigned(run: Any, assignor: str, step: dict[str, Any]) -> dict[str, dict[str, list[int]]]:
     members = [
         GroupMember(
             member["id"],
@@ -78,7 +81,7 @@ def _assigned(assignor: str, step: dict[str, Any]) -> dict[str, dict[str, list[i
         for topic in step["topics"]
     ]
     found: dict[str, dict[str, list[int]]] = {}
-    for member_id, partitions in run_assignor(assignor, members, topics).items():
+    for member_id, partitions in run(assignor, members, topics).items():
         by_topic = found.setdefault(member_id, {})
         for tp in sorted(partitions):
             by_topic.setdefault(tp.topic, []).append(tp.partition)
