@@ -27,6 +27,7 @@ from kafkasim.sim.hosts import Host
 from kafkasim.sim.tasks import Task
 from kafkasim.views.chain import Explanation
 from kafkasim.views.facts import Facts
+from kafkasim.views.lag import GroupLag, group_lag
 from kafkasim.views.ledger import Ledger
 from kafkasim.views.metrics import Metrics
 from kafkasim.views.why import explain_partition
@@ -236,6 +237,13 @@ class Cluster(SimulatedCluster):
         servers = [self._servers[node] for node in self.broker_ids()]
         meters = {server.id: server.meters for server in servers if server.meters is not None}
         return Metrics(facts, ledger, meters, self._processes[0].voters, self.now)
+
+    def lag(self, group: str, *, committed: bool = True) -> GroupLag:
+        """How far a group is behind, over time: ``lag("billing").total.max()``, ``lag("billing")["orders", 0].last``.
+
+        ``committed``: behind what it has committed, as kafka-consumer-groups.sh counts; False: behind what it was given.
+        """
+        return group_lag(self.history, group, self.now, committed=committed)
 
     def why(self, topic: str, partition: int, at: float | None = None) -> Explanation:
         """Why a partition is (or, ``at`` a virtual time, was) as it is: print it for the chain, ``steps`` for the data."""

@@ -47,6 +47,7 @@ from kafkasim.real.logs import log_views, read_records
 from kafkasim.real.recording import RecordedClient
 from kafkasim.real.tasks import ProcessTask, Task, ThreadTask
 from kafkasim.sim.files import write_whole
+from kafkasim.views.lag import GroupLag, group_lag
 
 _LATEST: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]
 _EARLIEST: OffsetSpec = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
@@ -165,6 +166,13 @@ class RealCluster:
     def metrics(self) -> NoReturn:
         """Raises Unsupported: a client sees no JMX."""
         raise Unsupported("metrics: a real cluster's metrics come by JMX, which clients do not speak")
+
+    def lag(self, group: str, *, committed: bool = True) -> GroupLag:
+        """How far a group is behind, over time: ``lag("billing").total.max()``, ``lag("billing")["orders", 0].last``.
+
+        ``committed``: behind what it has committed, as kafka-consumer-groups.sh counts; False: behind what it was given.
+        """
+        return group_lag(self.history.collect(), group, self.now, committed=committed)
 
     def why(self, *_: object, **__: object) -> NoReturn:
         """Raises Unsupported: a client sees states, not what they follow from."""
