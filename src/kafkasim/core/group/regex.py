@@ -71,13 +71,13 @@ def matching(pattern: str, names: Iterable[str]) -> list[str]:
 
 
 class _Translator:
-    """Reads a pattern once, left to right. ``_closers`` holds what each open group ends with."""
+    """Reads a pattern once, left to right. ``_flags``: for each open group, what flags were set in it so far, as groups within."""
 
     def __init__(self, pattern: str) -> None:
         self._pattern = pattern
         self._at = 0
         self._out: list[str] = []
-        self._closers = [""]
+        self._flags: list[list[str]] = [[]]
         #: 0: nothing to repeat here; 1: an atom; 2: a repetition.
         self._repeatable = 0
 
@@ -87,9 +87,9 @@ class _Translator:
             if char == "(":
                 self._group()
             elif char == ")":
-                if len(self._closers) == 1:
+                if len(self._flags) == 1:
                     raise InvalidRegex(f"unexpected ): `{self._pattern}`")
-                self._emit(self._closers.pop(), 1)
+                self._emit(")" * (1 + len(self._flags.pop())), 1)
             elif char == "[":
                 self._emit(self._bracket(), 1)
             elif char == "\\":
@@ -98,15 +98,16 @@ class _Translator:
                 self._repeat(char)
             elif char == "{":
                 self._braces()
-            elif char == "|":
-                self._emit(char, 0)
+            elif char == "|":  # flags hold in the other branches, too
+                flags = self._flags[-1]
+                self._emit(")" * len(flags) + "|" + "".join(flags), 0)
             elif char in "^$":
                 self._emit(char if char == "^" else r"(?:\Z)", 1)
             else:
                 self._emit(char if char == "." else re.escape(char), 1)
-        if len(self._closers) > 1:
+        if len(self._flags) > 1:
             raise InvalidRegex(f"missing closing ): `{self._pattern}`")
-        return "".join(self._out) + self._closers[0]
+        return "".join(self._out) + ")" * len(self._flags[0])
 
     def _take(self) -> str:
         if self._at >= len(self._pattern):
@@ -124,7 +125,7 @@ class _Translator:
     # --- groups ----------------------------------------------------------------------------------------------------
 
     def _group(self) -> None:
-        self._closers.append(")")
+        self._flags.append([])
         rest = self._rest()
         if not rest.startswith("?"):
             self._emit("(", 0)
@@ -140,12 +141,10 @@ class _Translator:
         self._at += flags.end()
         on, off = (set(flags.group(1)) - {"U"}), (set(flags.group(2) or "") - {"U"})
         opened = f"(?{''.join(sorted(on))}{'-' + ''.join(sorted(off)) if off else ''}:"
-        if flags.group(3) == ":":
-            self._emit(opened, 0)
-        else:  # the flags hold up to the end of the group around them
-            self._closers.pop()
-            self._closers[-1] += ")"
-            self._emit(opened, 0)
+        self._emit(opened, 0)
+        if flags.group(3) == ")":  # they hold up to the end of the group around them
+            self._flags.pop()
+            self._flags[-1].append(opened)
 
     # --- repetitions -----------------------------------------------------------------------------------------------
 
