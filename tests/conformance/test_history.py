@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
 import pytest
@@ -172,3 +173,19 @@ def test_a_killed_tasks_events_stay(kit, kafka_cluster):
     task.kill()
     assert records(delivered(), topic) == [(0, None, b"v0"), (1, None, b"v1"), (2, None, b"v2")]
     assert not [event for event in kafka_cluster.history.of(Revoked) if event.group == group]
+
+
+def test_serializing_clients_are_in_the_history(kit, kafka_cluster):
+    """What a serializer made and a deserializer was given: the bytes, whatever the application sees."""
+    topic = kit.topic()
+    text = importlib.import_module("confluent_kafka.serialization")
+    producer = kit.ck.SerializingProducer(kit.config(**{"value.serializer": text.StringSerializer()}))
+    producer.produce(topic=topic, value="héllo", key=b"k", partition=0)
+    assert producer.flush(20) == 0
+    config = kit.config({"group.id": kit.group(), "auto.offset.reset": "earliest"})
+    consumer = kit.keep(kit.ck.DeserializingConsumer({**config, "value.deserializer": text.StringDeserializer()}))
+    consumer.subscribe([topic])
+    assert kit.read(consumer, 1)[0].value() == "héllo"
+    written = [(0, b"k", "héllo".encode())]
+    for kind in (Acked, Delivered):
+        assert records([event for event in kafka_cluster.history.of(kind) if event.tp.topic == topic], topic) == written

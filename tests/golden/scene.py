@@ -153,6 +153,7 @@ class Scene:
     def _described(self, member: Any) -> Fields:
         target = member.target_assignment
         return {
+            "member_id": member.member_id,
             "client_id": member.client_id,
             "group_instance_id": member.group_instance_id,
             "assignment": by_topic(member.assignment.topic_partitions),

@@ -40,6 +40,9 @@ class GroupRecorder:
 
     def __enter__(self) -> GroupRecorder:
         self._kafka.start()
+        # The first group ever waits for the internal topic; a second member could overtake the first one there.
+        with RealCluster(self._kafka.bootstrap_servers, local=self._kafka) as cluster:
+            cluster.wait_for_coordinators()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -68,3 +71,9 @@ class GroupRecorder:
             with RealCluster(self._kafka.bootstrap_servers, local=self._kafka) as cluster:
                 found[f"pause_{protocol}"] = scenario_offsets.pause(Scene({"steps": []}, protocol, 0, cluster))
         return found
+
+
+def record(name: str) -> Fields:
+    """One scenario on a broker of its own."""
+    with GroupRecorder() as recorder:
+        return recorder.record(name)

@@ -5,7 +5,8 @@ Inputs:   calls and callbacks of the installed confluent_kafka.      Effects: ev
 Rule 1:   what the application sees does not change: arguments, results, exceptions and the order of callbacks pass through.
 Rule 2:   an event is written before the application's own callback runs; ownership, which changes after it, is written after it.
 Rule 3:   a recorder holds no client: a dropped client goes at once, as without it.
-Differs:  clients of other programs are not seen; serializing and share clients are not recorded.
+Rule 4:   of serializing clients the bytes are recorded, on the wire's side of the serializers.
+Differs:  clients of other programs are not seen; share clients are not recorded.
 """
 
 from __future__ import annotations
@@ -15,7 +16,14 @@ from types import ModuleType
 from typing import Any
 
 import confluent_kafka
-from confluent_kafka import Consumer, KafkaError, Message, Producer
+from confluent_kafka import (
+    Consumer,
+    DeserializingConsumer,
+    KafkaError,
+    Message,
+    Producer,
+    SerializingProducer,
+)
 
 from kafkasim.core.model.errors import ErrorCode
 from kafkasim.core.model.history import Acked, Assigned, Committed, Delivered, Revoked, Sought
@@ -29,18 +37,22 @@ _OFFSET_INVALID = -1001
 
 
 class RecordedClient(ModuleType):
-    """The installed confluent_kafka, with a producer and a consumer that write to one history."""
+    """The installed confluent_kafka, with producers and consumers that write to one history."""
 
     def __init__(self, history: RealHistory) -> None:
         super().__init__("confluent_kafka", confluent_kafka.__doc__)
         self.Producer = type("Producer", (RecordingProducer,), {"history": history})
         self.Consumer = type("Consumer", (RecordingConsumer,), {"history": history})
+        serializing = (SerializingProducer, RecordingProducer)
+        self.SerializingProducer = type("SerializingProducer", serializing, {"history": history})
+        deserializing = (DeserializingConsumer, RecordingConsumer)
+        self.DeserializingConsumer = type("DeserializingConsumer", deserializing, {"history": history})
 
     def __getattr__(self, name: str) -> Any:
         return getattr(confluent_kafka, name)
 
     def __dir__(self) -> list[str]:
-        return sorted({*dir(confluent_kafka), "Producer", "Consumer"})
+        return sorted(dir(confluent_kafka))
 
 
 # --- producers ----------------------------------------------------------------------------------

@@ -96,16 +96,19 @@ class ClassicGroup(GroupMembers):
         member_id = new_id(request.group_instance_id)
         old_id = self._static.get(request.group_instance_id)
         if old_id is not None:
-            self._replace_static(request, client_host, old_id, member_id, token, now_us)
+            self._replace_static(request, old_id, member_id, token, now_us)
         elif self._has_room():
             self._add(request, client_host, member_id, token, now_us)
         else:
             self._refuse_join(token, "", ErrorCode.GROUP_MAX_SIZE_REACHED)
 
     def _replace_static(
-        self, request: JoinGroupRequest, client_host: str, old_id: str, member_id: str, token: Token, now_us: int
+        self, request: JoinGroupRequest, old_id: str, member_id: str, token: Token, now_us: int
     ) -> None:
-        """A static member came back as a new process: the new id takes over, without a rebalance where nothing changes."""
+        """A static member came back as a new process: the new id takes over, without a rebalance where nothing changes.
+
+        The group goes on describing it by the client id and the host of the process before.
+        """
         member = self.members[old_id]
         was_leader = self.leader_id == old_id
         self._answer_parked(member, ErrorCode.FENCED_INSTANCE_ID)
@@ -113,7 +116,6 @@ class ClassicGroup(GroupMembers):
         old_protocols, old_protocol_name = member.protocols, self.protocol_name
         self.members = {member_id if key == old_id else key: value for key, value in self.members.items()}
         member.member_id = member_id
-        member.client_id, member.client_host = request.client_id, client_host
         assert request.group_instance_id is not None
         self._static[request.group_instance_id] = member_id
         if was_leader:
