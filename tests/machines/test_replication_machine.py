@@ -1,7 +1,8 @@
 """Rule machine: a whole cluster under any order of faults, produces, config changes and reassignments, watched by the oracles.
 
-Brokers crash, lose power, pause, restart and shut down; so does the controller. Everything that a log, a high watermark, a leader
-or the metadata log does goes past ``kafkasim.check.replication_oracle``; at the end all is healed and must converge.
+Brokers crash, lose power, pause, restart and shut down; so does the controller. Disks are slow, full and replaced.
+Everything that a log, a high watermark, a leader or the metadata log does goes past ``kafkasim.check.replication_oracle``;
+at the end all is healed and must converge.
 200 examples by default; ``KAFKASIM_EXAMPLES=10000`` for a night.
 """
 
@@ -166,6 +167,18 @@ class ReplicationMachine(RuleBasedStateMachine):
         assert self.cluster is not None
         self.cluster.network.heal()
 
+    @rule(node=brokers, what=st.sampled_from(["slow", "fill", "heal", "replace"]))
+    def harm_disk(self, node: int, what: str) -> None:
+        """A voter's disk is not replaced: it would forget what it voted for."""
+        assert self.cluster is not None
+        disk, server = self.cluster.broker(node).disk, self.cluster.process(node)
+        if what == "slow":
+            disk.slow(0.2)
+        elif what != "replace":
+            getattr(disk, what)()
+        elif server.node is None and node not in server.identity.voters:
+            disk.replace()
+
     # --- clients and administrators ----------------------------------------------------------------------------------
 
     @rule(partition=partitions, acks=st.sampled_from([-1, -1, 1]), count=st.integers(1, 3), wait=st.booleans())
@@ -226,6 +239,8 @@ class ReplicationMachine(RuleBasedStateMachine):
 
     def converge(self, cluster: kafkasim.Cluster) -> None:
         self.heal()
+        for node in BROKERS:
+            cluster.broker(node).disk.heal()
         self.bring_all_back()
         # A shutdown that was asked for goes on; who has gone is started again.
         cluster.wait(lambda: all(server.state != "stopping" for server in cluster._servers.values()), 400_000_000)
