@@ -1,6 +1,7 @@
 """The reference fan-out, as scripts side by side and as a design."""
 
 import json
+import re
 import sqlite3
 from pathlib import Path
 
@@ -40,6 +41,26 @@ def test_the_scripts_side_by_side(tmp_path: Path, capsys: pytest.CaptureFixture[
         assert words in out
     for path in (single, bulk):
         assert sqlite3.connect(path).execute("SELECT count(*) FROM calls").fetchone() == (297,)
+
+
+def test_share_workers_set_poison_records_aside(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Two workers of a share group: every good call is done once, malformed ones are tried three times and become dead letters."""
+    address = "--bootstrap-server anywhere:9092"
+    late = tmp_path / "late.py"  # a share group begins with what comes after its members
+    late.write_text(
+        "import runpy, sys, time\ntime.sleep(15)\ndel sys.argv[0]\nrunpy.run_path(sys.argv[0], run_name='__main__')\n"
+    )
+    also = [
+        f"{late} {FOLDER}/producer.py {address} --count 300 --rate 50 --malformed-every 100",
+        f"{FOLDER}/share_worker.py {address} --idle 40",
+    ]
+    options = [word for text in also for word in ("--also", text)]
+    topics = ["--topic", "call.completed:6", "--topic", "call.completed.dlq:1"]
+    worker = [f"{FOLDER}/share_worker.py", *address.split(), "--idle", "50"]
+    assert status_of("exec", *topics, *options, "--", *worker) == 0
+    out = capsys.readouterr().out
+    told = [list(map(int, re.findall(r"\d+", line))) for line in out.splitlines() if line.startswith("ml-training")]
+    assert [sum(column) for column in zip(*told, strict=True)] == [297, 6, 3]
 
 
 def test_the_design_keeps_its_promises_at_its_beginning(capsys: pytest.CaptureFixture[str]) -> None:
