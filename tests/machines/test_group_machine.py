@@ -1,6 +1,7 @@
 """Classic groups under everything that may happen to them, in any order.
 
-Members join, sync, beat, commit, leave, die and come back; time passes; the coordinator fails over. After every step: no two members of
+Members join, sync, beat, commit, leave, get stuck, die and come back, and change what they subscribe to; the topic grows; time passes;
+the coordinator fails over. After every step: no two members of
 one generation own a partition, no commit of a stranger is accepted, what a new coordinator reads from the log is what the old one knew.
 """
 
@@ -15,7 +16,7 @@ from kafkasim.core.model.errors import ErrorCode
 from kafkasim.core.model.group_messages import Assignment
 from kafkasim.core.model.ids import TopicPartition
 
-PARTITIONS = [TopicPartition("calls", number) for number in range(4)]
+PARTITIONS = [TopicPartition("calls", number) for number in range(8)]
 CLIENTS = st.integers(0, 3)
 
 
@@ -28,6 +29,8 @@ class Client:
         self.generation = -1
         self.phase = "out"
         self.assignment: tuple[TopicPartition, ...] = ()
+        self.topics: tuple[str, ...] = ("calls",)
+        self.stuck = False
 
 
 class GroupMachine(RuleBasedStateMachine):
@@ -38,6 +41,7 @@ class GroupMachine(RuleBasedStateMachine):
         self.committed: dict[TopicPartition, int] = {}
         self.offset = 0
         self.led = 0
+        self.count = 4
 
     # --- what a client does ------------------------------------------------------------------------------------------
 
@@ -49,17 +53,38 @@ class GroupMachine(RuleBasedStateMachine):
 
     def _join(self, client: Client) -> None:
         client.phase, client.assignment = "joining", ()
-        self.driver.join(client.member_id, client.name)
+        self.driver.join(client.member_id, client.name, topics=client.topics)
         self._collect()
+
+    @rule(index=CLIENTS)
+    def subscribe(self, index: int) -> None:
+        """To one topic more, or to one less."""
+        client = self.clients[index]
+        client.topics = ("calls",) if len(client.topics) > 1 else ("calls", "other")
+        if client.phase == "steady" and not client.stuck:
+            self._join(client)
+
+    @rule(index=CLIENTS)
+    def get_stuck_or_come_round(self, index: int) -> None:
+        """An application that does not poll: it beats, but neither joins nor syncs."""
+        self.clients[index].stuck = not self.clients[index].stuck
+
+    @rule(index=CLIENTS)
+    def grow(self, index: int) -> None:
+        """One member hears of it first."""
+        self.count = min(self.count + 1, len(PARTITIONS))
+        client = self.clients[index]
+        if client.phase == "steady" and not client.stuck:
+            self._join(client)
 
     @rule(index=CLIENTS)
     def beat(self, index: int) -> None:
         client = self.clients[index]
         if client.phase == "steady":
             error = self.driver.heartbeat(client.member_id, client.generation)
-            if error is ErrorCode.REBALANCE_IN_PROGRESS:
+            if error is ErrorCode.REBALANCE_IN_PROGRESS and not client.stuck:
                 self._join(client)
-            elif error is not ErrorCode.NONE:
+            elif error not in (ErrorCode.NONE, ErrorCode.REBALANCE_IN_PROGRESS):
                 self._drop(client, error)
         self._collect()
 
@@ -142,7 +167,7 @@ class GroupMachine(RuleBasedStateMachine):
         error: ErrorCode = response.error  # type: ignore[attr-defined]
         if client.phase == "joining" and error is ErrorCode.MEMBER_ID_REQUIRED:
             client.member_id = response.member_id  # type: ignore[attr-defined]
-            self.driver.join(client.member_id, client.name)
+            self.driver.join(client.member_id, client.name, topics=client.topics)
         elif client.phase == "joining" and error is ErrorCode.NONE:
             self._sync(client, response)
         elif client.phase == "syncing" and error is ErrorCode.NONE:
@@ -158,7 +183,8 @@ class GroupMachine(RuleBasedStateMachine):
             assert client.generation > self.led, "a generation is led once, and each is later than the one before"
             self.led = client.generation
         given = {
-            member_id: Assignment(tuple(PARTITIONS[place :: len(members)])) for place, member_id in enumerate(members)
+            member_id: Assignment(tuple(PARTITIONS[: self.count][place :: len(members)]))
+            for place, member_id in enumerate(members)
         }
         self.driver.sync(client.member_id, client.generation, client.name, given)
 
@@ -189,6 +215,11 @@ class GroupMachine(RuleBasedStateMachine):
         """Left alone, whoever still runs ends up in a stable group with every partition owned once."""
         if not hasattr(self, "driver"):
             return
+        for client in self.clients:
+            client.stuck = False
+        self.clients[0].topics = (*self.clients[0].topics, "last")  # so that somebody rejoins with the last count
+        if self.clients[0].phase == "steady":
+            self._join(self.clients[0])
         for _ in range(60):
             for client in self.clients:
                 if client.phase == "out":
@@ -201,8 +232,8 @@ class GroupMachine(RuleBasedStateMachine):
         assert group.state == "Stable", group.state
         assert [client.phase for client in self.clients] == ["steady"] * 4
         owned = sorted(tp for client in self.clients for tp in client.assignment)
-        assert owned == PARTITIONS
+        assert owned == PARTITIONS[: self.count]
 
 
 TestGroup = GroupMachine.TestCase
-TestGroup.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestGroup.settings = settings(max_examples=200, stateful_step_count=30, deadline=None)
