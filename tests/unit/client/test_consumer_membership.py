@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 from tests.unit.client.fake_group import App, Cluster, Wish, run_apps
 
-from kafkasim.core.client.items import CommitDone, ConsumerError
+from kafkasim.core.client.items import CommitDone, ConsumerError, Rebalance
 from kafkasim.core.model.client_config import ClientConfig, ConfigError
 from kafkasim.core.model.consumer_group_messages import ConsumerGroupHeartbeatRequest, TopicPartitions
 from kafkasim.core.model.errors import ErrorCode
@@ -261,6 +261,21 @@ def test_unsubscribe_leaves_and_a_new_subscription_waits_for_it() -> None:
     leave, join = [request for request in cluster.heartbeats() if request.member_epoch <= 0][-2:]
     assert (leave.member_epoch, join.member_epoch, join.subscribed_topic_names) == (-1, 0, ("u",))
     assert app.engine.assignment() == [TopicPartition("u", 0)]
+
+
+def test_unsubscribing_amid_a_revocation_leaves_after_both() -> None:
+    """The rest is revoked too, the assign that follows a revocation comes all the same, and then the member leaves."""
+    cluster = Cluster(t=2)
+    app = _joined(cluster, 0, 1)
+    _wish(cluster, app, 3, 0)
+    cluster.run(5)
+    (revoke,) = app.engine.take(10, cluster.now_us)
+    app.engine.unsubscribe(cluster.now_us)
+    assert isinstance(revoke, Rebalance)
+    app.answer(revoke)
+    run_apps(cluster, [app], 1)
+    assert app.rebalances == [("assign", 2), ("revoke", 1), ("assign", 0)]
+    assert (cluster.heartbeats()[-1].member_epoch, app.engine.assignment()) == (-1, [])
 
 
 def test_another_subscription_is_told_at_once() -> None:
