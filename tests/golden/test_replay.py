@@ -136,6 +136,13 @@ def test_a_changed_producer_trace_is_different() -> None:
     assert "step 0 (Producer)" in replay(trace).text
 
 
+def test_a_config_that_is_not_modelled_is_named() -> None:
+    """A trace of a cluster with properties that the simulator refuses cannot be compared."""
+    trace = json.loads((HERE / "data" / "replication" / "rf1_crash.json").read_text())
+    trace["cluster"]["props"]["no.such.key"] = 1
+    assert str(replay(trace)).startswith("not comparable: unknown broker config 'no.such.key'")
+
+
 def test_an_unknown_action_is_named() -> None:
     """A replication trace with an action that nobody knows here says at which step."""
     trace = json.loads((HERE / "data" / "replication" / "rf1_crash.json").read_text())
