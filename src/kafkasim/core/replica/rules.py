@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from kafkasim.core.log.log import Log
-from kafkasim.core.model.ids import NO_EPOCH, NO_OFFSET, NodeId
+from kafkasim.core.model.ids import NO_EPOCH, NodeId
 from kafkasim.core.model.protections import ALL_PROTECTIONS, Protections
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def start_of_next_epoch(log: Log, epoch: int) -> tuple[int, int]:
     """Before KIP-279: the start of the next larger epoch, told as if the asked one were known and had ended there."""
     epochs = log.epochs
     if not epochs or not epochs[0][0] <= epoch <= epochs[-1][0]:
-        return NO_EPOCH, NO_OFFSET
+        return log.epoch_end(epoch)
     return epoch, next((start for known, start in epochs if known > epoch), log.end)
 
 
