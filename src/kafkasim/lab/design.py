@@ -22,6 +22,10 @@ FAULTS = (
     "partition",
     "heal",
     "slow",
+    "disk_slow",
+    "disk_full",
+    "disk_fail",
+    "disk_heal",
 )
 DISTRIBUTIONS = ("constant", "uniform", "exponential", "lognormal")
 

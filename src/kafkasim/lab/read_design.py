@@ -418,7 +418,9 @@ class _Reader:
             return
         if len(targets) != 1:
             raise table.error("what", f"{table.name()}: {fault.what!r} needs one of broker, rack, member")
-        if fault.member is not None and fault.what == "power_loss":
+        if fault.what == "disk_slow" and fault.extra_us <= 0:
+            raise table.error("what", f"{table.name()}: 'disk_slow' needs extra, the time that a write takes")
+        if fault.member is not None and (fault.what == "power_loss" or fault.what.startswith("disk_")):
             raise table.bad("what", "crash, shutdown, restart, pause or resume for a member")
 
     def _read_promises(self, groups: list[GroupDesign]) -> None:

@@ -194,7 +194,12 @@ class _Run:
             cluster.network.heal()
         else:
             brokers = cluster.broker(fault.broker) if fault.broker is not None else cluster.zone(str(fault.rack))
-            getattr(brokers, "start" if fault.what == "restart" else fault.what)()
+            if fault.what == "disk_slow":
+                brokers.disk.slow(fault.extra_us / 1e6)
+            elif fault.what in _DISK_FAULTS:
+                getattr(brokers.disk, _DISK_FAULTS[fault.what])()
+            else:
+                getattr(brokers, "start" if fault.what == "restart" else fault.what)()
 
     # --- Judging -----------------------------------------------------------------------------------------------------
 
@@ -352,6 +357,7 @@ class _Run:
         return model
 
 
+_DISK_FAULTS = {"disk_full": "fill", "disk_fail": "fail", "disk_heal": "heal"}
 _MEMBER_FAULTS: dict[str, Callable[[Member], None]] = {
     "crash": Member.crash,
     "shutdown": Member.shutdown,

@@ -25,7 +25,7 @@ _MARGIN = 1.5
 
 _Add: TypeAlias = "Callable[[str, bool, str], None]"
 
-HARMFUL = ("crash", "power_loss", "shutdown", "pause", "partition", "slow")
+HARMFUL = ("crash", "power_loss", "shutdown", "pause", "partition", "slow", "disk_slow", "disk_full", "disk_fail")
 
 
 class LogAtEnd:

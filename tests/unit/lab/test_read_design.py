@@ -88,6 +88,7 @@ def test_a_small_design() -> None:
         ("broker = 1", "broker = 9", 30, ["from 1 to 3"]),
         ("broker = 1", 'member = "biling-1"', 30, ["did you mean 'billing-1'"]),
         ('what = "crash"', 'what = "crush"', 29, ["did you mean 'crash'"]),
+        ('what = "crash"', 'what = "disk_slow"', 29, ["'disk_slow' needs extra"]),
         ("at = 10", 'at = "1h"', 28, ["within the run"]),
         ("max_lag = 100", "max_lags = 100", 34, ["did you mean 'max_lag'"]),
     ],

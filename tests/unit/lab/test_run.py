@@ -162,6 +162,20 @@ def test_network_faults_between_brokers() -> None:
     assert not result.broken_checks
 
 
+def test_disks_that_are_full_and_slow() -> None:
+    """A broker with a full disk ends, comes back with space on it and loses nothing; a slow one is no loss either."""
+    result = run(
+        "[[faults]]\nat = 2\nwhat = 'disk_full'\nbroker = 1\n[[faults]]\nat = 15\nwhat = 'disk_heal'\nbroker = 1\n"
+        "[[faults]]\nat = 16\nwhat = 'restart'\nbroker = 1\n"
+        "[[faults]]\nat = 3\nwhat = 'disk_slow'\nbroker = 2\nextra = '2ms'\n[promises]\nno_loss = true\n"
+    )
+    full = next(fault for fault in result.faults if fault.what == "disk_full")
+    assert full.leaders_back_s is not None
+    assert 8 < full.leaders_back_s < 14
+    assert max(partition.under_replicated_s for partition in result.partitions) > 3
+    assert result.ok, result.promises
+
+
 def test_progress_and_an_early_end() -> None:
     """Progress is told each virtual second; a run that is ended early says so and is not ok."""
     told: list[Progress] = []
