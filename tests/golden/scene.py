@@ -93,7 +93,8 @@ class Scene:
         after = members.get(late, {}).get("events", [])
         if len(before) < 2 or not after:
             return USUAL_GAP_S
-        return max(0.3, float(before[1]["t"] - after[0]["t"]) / 1000)
+        # Whoever had everything at first had it before the other joined.
+        return max(float(before[0]["t"]) + 250, float(before[1]["t"] - after[0]["t"])) / 1000
 
     def settle(self, seconds: float = SETTLED_S) -> None:
         """Let time pass."""
