@@ -8,6 +8,8 @@ from tests.unit.group.shard_driver import T0, T1, ShardDriver
 from kafkasim.core.model.errors import ErrorCode
 from kafkasim.core.model.group_messages import Assignment, JoinGroupRequest, Subscription
 
+_RANGE = (("range", Subscription(("calls",))),)
+
 
 def test_a_first_join_is_sent_back_with_an_id() -> None:
     """MEMBER_ID_REQUIRED; the id carries the client id, and blocks nobody for ever."""
@@ -161,7 +163,7 @@ def test_joins_that_are_refused(change: dict[str, object], error: ErrorCode) -> 
         "member_id": "",
         "group_instance_id": None,
         "protocol_type": "consumer",
-        "protocols": (("range", Subscription(("calls",))),),
+        "protocols": _RANGE,
     }
     request = JoinGroupRequest(**{**fields, **change})  # type: ignore[arg-type]
     assert ShardDriver().ask(request, "join").error is error
@@ -175,6 +177,19 @@ def test_no_common_protocol() -> None:
         "g", 10_000, 60_000, "", None, "consumer", (("cooperative-sticky", Subscription(("calls",))),)
     )
     assert driver.ask(request, "join").error is ErrorCode.INCONSISTENT_GROUP_PROTOCOL
+
+
+def test_alone_with_other_protocols() -> None:
+    """A member counts with what it brought before: it cannot come back with nothing of that, even if it is alone."""
+    driver = ShardDriver()
+    (member_id,) = driver.stable_group(1)
+    other = (("cooperative-sticky", Subscription(("calls",))),)
+    again = JoinGroupRequest("g", 10_000, 60_000, member_id, None, "consumer", other)
+    assert driver.ask(again, "again").error is ErrorCode.INCONSISTENT_GROUP_PROTOCOL
+    both = JoinGroupRequest("g", 10_000, 60_000, member_id, None, "consumer", (*again.protocols, *_RANGE))
+    assert driver.ask(both, "both").error is ErrorCode.NONE
+    assert driver.ask(again, "now").error is ErrorCode.NONE
+    driver.shard.groups["g"].check()
 
 
 def static_member(driver: ShardDriver) -> str:

@@ -9,7 +9,7 @@ Rule 2:   the group is Stable only after its metadata record is committed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from kafkasim.core.group.effects import Answer, Token, append_error
 from kafkasim.core.group.members import (
@@ -65,10 +65,7 @@ class ClassicGroup(GroupMembers):
             return True
         if request.protocol_type != self.protocol_type:
             return False
-        common = self._common_protocols(
-            member for member in self.members.values() if member.member_id != request.member_id
-        )
-        return not common or any(name in common for name, _ in request.protocols)
+        return any(self._supported.get(name) == len(self.members) for name, _ in request.protocols)
 
     def _has_room(self) -> bool:
         return len(self.members) + len(self._pending) < self._limits.max_size
@@ -122,7 +119,7 @@ class ClassicGroup(GroupMembers):
             self.leader_id = member_id
         member.rebalance_timeout_ms = request.rebalance_timeout_ms
         member.session_timeout_ms = request.session_timeout_ms
-        member.protocols = request.protocols
+        self._take_protocols(member, request.protocols)
         self._refresh_session(member, now_us)
         if self.state == STABLE and self._select_protocol() == old_protocol_name:
             self._persist_static(member, old_id, old_protocols, was_leader, token, now_us)
@@ -201,9 +198,7 @@ class ClassicGroup(GroupMembers):
             self.protocol_type = request.protocol_type
         if self.leader_id is None:
             self.leader_id = member_id
-        self.members[member_id] = member
-        if request.group_instance_id is not None:
-            self._static[request.group_instance_id] = member_id
+        self._enter(member)
         self._timers.arm(("session", self.group_id, member_id), now_us + NEW_MEMBER_JOIN_TIMEOUT_US)
         self._park_join(member, token)
         if self.state == PREPARING_REBALANCE:
@@ -213,7 +208,7 @@ class ClassicGroup(GroupMembers):
             self._prepare_rebalance(now_us)
 
     def _update(self, member: ClassicMember, request: JoinGroupRequest, token: Token) -> None:
-        member.protocols = request.protocols
+        self._take_protocols(member, request.protocols)
         member.rebalance_timeout_ms = request.rebalance_timeout_ms
         member.session_timeout_ms = request.session_timeout_ms
         self._park_join(member, token)
@@ -221,6 +216,8 @@ class ClassicGroup(GroupMembers):
     def _park_join(self, member: ClassicMember, token: Token) -> None:
         if member.join is not None:  # the client gave up on the former one and asks again
             self._refuse_join(member.join, member.member_id, ErrorCode.REBALANCE_IN_PROGRESS)
+        else:
+            self._joined += 1
         member.join = token
 
     # --- the rebalance ---------------------------------------------------------------------------------------------
@@ -269,7 +266,7 @@ class ClassicGroup(GroupMembers):
     def _maybe_complete_join(self, now_us: int) -> None:
         if ("initial", self.group_id, "") in self._timers or self._pending:
             return
-        if self.state == PREPARING_REBALANCE and all(member.join is not None for member in self.members.values()):
+        if self.state == PREPARING_REBALANCE and self._joined == len(self.members):
             self._complete_join(now_us)
 
     def _complete_join(self, now_us: int) -> None:
@@ -279,7 +276,7 @@ class ClassicGroup(GroupMembers):
         for member in missing:
             if member.group_instance_id is None:
                 self._forget(member)
-        if self.members and not any(member.join is not None for member in self.members.values()):
+        if self.members and not self._joined:
             self._timers.arm(("join", self.group_id, ""), now_us + self._rebalance_timeout_us())
             return
         self.generation_id += 1
@@ -295,6 +292,7 @@ class ClassicGroup(GroupMembers):
             if member.join is not None:
                 self._effects.append(Answer(member.join, self._join_response(member)))
                 member.join = None
+                self._joined -= 1
                 member.is_new = False
                 self._refresh_session(member, now_us)
 
@@ -309,16 +307,11 @@ class ClassicGroup(GroupMembers):
         if leader is None or leader.join is None:
             self.leader_id = next(member.member_id for member in self.members.values() if member.join is not None)
 
-    def _common_protocols(self, members: Iterable[ClassicMember]) -> list[str]:
-        common: list[str] | None = None
-        for member in members:
-            names = [name for name, _ in member.protocols]
-            common = names if common is None else [name for name in common if name in names]
-        return common or []
-
     def _select_protocol(self) -> str:
         """Each member votes for the first of its protocols that all members support."""
-        candidates = self._common_protocols(self.members.values())
+        count = len(self.members)
+        first = next(iter(self.members.values()))
+        candidates = [name for name, _ in first.protocols if self._supported[name] == count]
         assert candidates, self.group_id
         votes: dict[str, int] = dict.fromkeys(candidates, 0)
         for member in self.members.values():
@@ -347,9 +340,7 @@ class ClassicGroup(GroupMembers):
         self.generation_id = generation_id
         self.protocol_type = "consumer"
         for member in members:
-            self.members[member.member_id] = member
-            if member.group_instance_id is not None:
-                self._static[member.group_instance_id] = member.member_id
+            self._enter(member)
         self.leader_id = members[0].member_id
         self.protocol_name = self._select_protocol()
         self._become(STABLE, now_us)

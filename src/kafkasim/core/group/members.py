@@ -98,6 +98,10 @@ class GroupMembers:
         self.protocol_name: str | None = None
         self.leader_id: str | None = None
         self.members: dict[str, ClassicMember] = {}
+        #: Protocol -> how many members support it; who joins is measured against this, not against every member.
+        self._supported: dict[str, int] = {}
+        #: How many members have a parked join.
+        self._joined = 0
         self._static: dict[str, str] = {}
         self._pending: dict[str, int] = {}
         self._effects = effects
@@ -173,9 +177,26 @@ class GroupMembers:
     def _refresh_session(self, member: ClassicMember, now_us: int) -> None:
         self._timers.arm(("session", self.group_id, member.member_id), now_us + member.session_timeout_ms * 1000)
 
+    def _enter(self, member: ClassicMember) -> None:
+        self.members[member.member_id] = member
+        if member.group_instance_id is not None:
+            self._static[member.group_instance_id] = member.member_id
+        self._count_protocols(member, 1)
+
+    def _count_protocols(self, member: ClassicMember, step: int) -> None:
+        supported = self._supported
+        for name in dict(member.protocols):
+            supported[name] = supported.get(name, 0) + step
+
+    def _take_protocols(self, member: ClassicMember, protocols: tuple[tuple[str, Subscription], ...]) -> None:
+        self._count_protocols(member, -1)
+        member.protocols = protocols
+        self._count_protocols(member, 1)
+
     def _forget(self, member: ClassicMember) -> None:
         self._answer_parked(member, ErrorCode.UNKNOWN_MEMBER_ID)
         del self.members[member.member_id]
+        self._count_protocols(member, -1)
         self._timers.disarm(("session", self.group_id, member.member_id))
         if member.group_instance_id is not None:
             self._static.pop(member.group_instance_id, None)
@@ -186,6 +207,7 @@ class GroupMembers:
         if member.join is not None:
             self._refuse_join(member.join, member.member_id, error)
             member.join = None
+            self._joined -= 1
         if member.sync is not None:
             self._effects.append(Answer(member.sync, SyncGroupResponse(error)))
             member.sync = None
@@ -242,9 +264,7 @@ class GroupMembers:
                 protocols,
                 kept.assignment,
             )
-            self.members[kept.member_id] = member
-            if kept.group_instance_id is not None:
-                self._static[kept.group_instance_id] = kept.member_id
+            self._enter(member)
             self._refresh_session(member, now_us)
         self._become(STABLE if value.members else EMPTY, now_us)
 
@@ -268,6 +288,9 @@ class GroupMembers:
         """Audit the invariants, in O(members)."""
         assert (self.state == EMPTY) <= (not self.members), self.state
         assert set(self._static.values()) <= set(self.members)
+        assert self._joined == sum(member.join is not None for member in self.members.values())
+        named = [name for member in self.members.values() for name in dict(member.protocols)]
+        assert all(count == named.count(name) for name, count in self._supported.items()), self._supported
         if self.state in (COMPLETING_REBALANCE, STABLE):
             assert self.leader_id in self.members
             assert all(member.join is None for member in self.members.values())
