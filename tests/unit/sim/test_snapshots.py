@@ -7,6 +7,8 @@ from typing import Any
 from tests.unit.controller.plane import dump
 
 import kafkasim
+from kafkasim.core.model.admin_messages import DeleteTopicsRequest
+from kafkasim.core.model.ids import TopicPartition
 
 #: A snapshot after 30 records, and no more than 60 records before it.
 SMALL = {"metadata.log.max.record.bytes.between.snapshots": 3_000, "metadata.max.retention.bytes": 6_000}
@@ -50,6 +52,26 @@ def test_a_voter_and_a_broker_that_were_away_get_the_snapshot() -> None:
         assert len(said[3]["topics"]) == 41
         cluster.produce("before", ["a", "b"])
         assert len(cluster.records("before")) == 2
+
+
+def test_logs_of_topics_that_went_meanwhile_are_removed() -> None:
+    """A broker that was down sees a snapshot without the topic, and gives up its log: its name may be somebody else's now."""
+    with kafkasim.Cluster(3, controllers=1, seed=5, config=SMALL) as cluster:
+        cluster.create_topic("stray", 1, 3)
+        cluster.create_topic("kept", 1, 3)
+        cluster.produce("kept", ["a"])
+        cluster.broker(3).crash()
+        cluster.run_for(12)
+        cluster.ask(DeleteTopicsRequest(("stray",)), "controller")
+        for number in range(40):
+            cluster.create_topic(f"topic-{number}", 4, 2)
+        storage = cluster._servers[3].storage
+        assert TopicPartition("stray", 0) in storage.broker.logs
+        cluster.broker(3).start()
+        cluster.run_for(5)
+        assert storage.metadata_log.log_start > 0
+        assert TopicPartition("stray", 0) not in storage.broker.logs
+        assert storage.broker.logs[TopicPartition("kept", 0)].end == 1
 
 
 def test_a_restarted_cluster_begins_with_its_snapshots() -> None:

@@ -278,6 +278,7 @@ class LifeCycle:
             pause_us = _STARTING_PAUSE_US
             if response.is_caught_up and now_us >= self._recovered_us:
                 self._become(RECOVERY)
+                self._remove_stray_logs()
         elif self.state == RECOVERY:
             if not response.is_fenced:
                 self._become(RUNNING)
@@ -291,6 +292,14 @@ class LifeCycle:
                 self._got_shutdown_answer = True
                 pause_us = _SHUTDOWN_PAUSE_US
         self._plan(now_us + pause_us, now_us)
+
+    def _remove_stray_logs(self) -> None:
+        """Topics went, or their replicas did, while this broker was down, and a snapshot does not tell of it."""
+        image, logs, node_id = self._ctx.image, self._ctx.storage.logs, self._ctx.node_id
+        for tp, log in list(logs.items()):
+            state = image.partition(tp)
+            if state is None or state.topic_id != log.topic_id or node_id not in state.replicas:
+                del logs[tp]
 
     def _become(self, state: str) -> None:
         self.state = state
