@@ -10,12 +10,14 @@ Rule 3:   the parts (``data_plane_*``) share ``Partitions`` and know nothing of 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import TypeAlias
 
 from kafkasim.core.controller.image import ImageDelta, PartitionState
 from kafkasim.core.log.log import Log
 from kafkasim.core.model.admin_messages import BROKER_RESOURCE, TOPIC_RESOURCE
+from kafkasim.core.model.effects import Note
 from kafkasim.core.model.errors import ErrorCode
-from kafkasim.core.model.ids import TopicPartition
+from kafkasim.core.model.ids import NodeId, TopicPartition
 from kafkasim.core.model.messages import (
     DeleteRecordsRequest,
     FetchRequest,
@@ -36,6 +38,8 @@ from kafkasim.core.replica.follower import FollowerReplica
 from kafkasim.core.replica.leader import LeaderReplica
 
 _APPEND_TIMEOUT_US = 30_000_000
+
+_Said: TypeAlias = "tuple[tuple[str, int], tuple[str, int], tuple[str, tuple[NodeId, ...]]]"
 
 
 class DataPlane:
@@ -59,6 +63,8 @@ class DataPlane:
         self._offsets = Offsets(partitions)
         self._upkeep = Upkeep(partitions, self._isr_changes, now_us)
         partitions.settle = self._settle
+        #: What was noted of leaders whose log is empty.
+        self._said: dict[_Said, _Said] = {}
         self._handlers: dict[int, Callable[[Call, int], None]] = {
             ProduceRequest.API_KEY: self._produces.on_produce,
             FetchRequest.API_KEY: self._fetches.on_fetch,
@@ -247,10 +253,15 @@ class DataPlane:
             leader.become_leader(state.leader_epoch, now_us)
             # A follower that never comes must leave the ISR even if nothing is ever written.
             partitions.watch_lag(leader, now_us)
-            self._ctx.note(
-                "became leader", state.tp, leader_epoch=state.leader_epoch, log_end=leader.log.end, isr=state.isr
-            )
+            self._note_leader(leader)
         partitions.advance(leader, now_us)
+
+    def _note_leader(self, leader: LeaderReplica) -> None:
+        """Thousands of empty partitions begin alike: their notes share what they say."""
+        said = (("leader_epoch", leader.leader_epoch), ("log_end", leader.log.end), ("isr", leader.isr))
+        if leader.log.end == 0:
+            said = self._said.setdefault(said, said)
+        self._ctx.outbox.append(Note("became leader", leader.tp, said))
 
     def _new_leader(self, state: PartitionState, replica: Replica | None, now_us: int) -> LeaderReplica:
         log, high_watermark = self._log_of(state, replica, now_us)
