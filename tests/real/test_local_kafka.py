@@ -123,6 +123,8 @@ def test_an_interrupted_run_leaves_nothing(
         text=True,
         cwd=tmp_path,
         process_group=0,
+        # Also where the tests run in the background, deaf to SIGINT.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - no threads
     )
     deadline = time.monotonic() + 60
     while not (tmp_path / "ready").exists():

@@ -137,7 +137,13 @@ class _Runner:
         command += [only] if only is not None else [*self._select, *self._suite]
         started = time.monotonic()
         # A group of its own: the terminal's Ctrl-C reaches it through us, once. What it prints is progress: to stderr.
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=2, process_group=0)
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=2,
+            process_group=0,
+            preexec_fn=_hear_interrupts,  # noqa: PLW1509 - no threads
+        )
         try:
             process.wait(self._timeout_s)
         except subprocess.TimeoutExpired:
@@ -147,6 +153,11 @@ class _Runner:
         outcomes = divergences.read_outcomes(file)
         outcomes.seconds = time.monotonic() - started
         return outcomes
+
+
+def _hear_interrupts() -> None:
+    """What a shell starts in the background is deaf to SIGINT, and so would be what we start; but by SIGINT we end it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -119,7 +119,14 @@ def test_an_interrupt_lets_pytest_clean_up(tmp_path: Path, number: signal.Signal
         "def test_stuck(held): time.sleep(60)\n"
     )
     command = [sys.executable, "-m", "kafkasim", "conform", "test_suite.py", "--real=127.0.0.1:1", "--report=out"]
-    run = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    run = subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        # Also where the tests run in the background, deaf to SIGINT.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - no threads
+    )
     started = tmp_path / "started"
     deadline = time.monotonic() + 30
     while not (started.exists() and started.read_text()):

@@ -238,8 +238,8 @@ def test_ctrl_c_reaches_the_program(tmp_path: Path) -> None:
         "program.py",
         """
         import time
-        print("begins", flush=True)
         try:
+            print("begins", flush=True)
             while True:
                 time.sleep(0.1)
         except KeyboardInterrupt:
