@@ -14,6 +14,14 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from tests.unit.quorum.network import QuorumNetwork
 
 from kafkasim.core.model.ids import Draw
+from kafkasim.core.model.metadata import MetadataRecord
+from kafkasim.core.quorum.log import MetadataLog
+
+
+def _records_before(log: MetadataLog, offset: int) -> list[MetadataRecord]:
+    """Snapshots of this log are not compacted: they hold every record."""
+    records = [] if log.base is None else list(log.base.records)
+    return records + [record for batch in log.read_between(log.log_start, offset) for record in batch.records]
 
 
 class QuorumMachine(RuleBasedStateMachine):
@@ -97,6 +105,17 @@ class QuorumMachine(RuleBasedStateMachine):
     def heal(self) -> None:
         self.network.heal()
 
+    @rule(position=st.integers(0, 5), trims=st.booleans())
+    def take_snapshot(self, position: int, trims: bool) -> None:
+        """Of what is committed; with two of them the log may begin where the second ended."""
+        nodes = list(self.network.nodes.values())
+        node = nodes[position % len(nodes)]
+        if node.replica is None or node.replica.high_watermark <= node.log.latest_snapshot_end:
+            return
+        node.log.take_snapshot(node.replica.high_watermark, self.network.now_us // 1000)
+        if trims:
+            node.log.clean(0, -1, 0)
+
     @precondition(lambda self: self.network.leader() is not None)
     @rule()
     def resign(self) -> None:
@@ -118,9 +137,13 @@ class QuorumMachine(RuleBasedStateMachine):
         network.run_until(lambda: all(r.high_watermark >= end for r in network.alive()), within_ms=20_000)
         leader = network.leader()
         assert leader is not None
-        log = leader.log.read(0, 10_000)
+        # What a snapshot took the place of is compared with it, record by record.
+        start = max(replica.log.log_start for replica in network.alive())
+        log = leader.log.read(start, 10_000)
+        head = _records_before(leader.log, start)
         for replica in network.alive():
-            assert replica.log.read(0, 10_000) == log, "the logs differ after healing"
+            assert replica.log.read(start, 10_000) == log, "the logs differ after healing"
+            assert _records_before(replica.log, start) == head, "a snapshot differs from the log after healing"
             assert network.nodes[replica.node_id].taken_end == leader.high_watermark
 
     def _is_settled(self) -> bool:

@@ -310,16 +310,22 @@ class QuorumNetwork:
             holder = self.leader_of_epoch.setdefault(replica.epoch, replica.node_id)
             assert holder == replica.node_id, f"two leaders in epoch {replica.epoch}"
         assert replica.high_watermark <= node.log.log_end
+        if replica.snapshot_before(node.taken_end) is not None:
+            node.taken_end = node.log.log_start
         for batch in replica.take_committed():
             assert batch.base_offset == node.taken_end, "a committed batch was left out or given twice"
             node.taken_end = batch.next_offset
             self._audit_committed(batch)
 
+    @staticmethod
+    def _holds(log: MetadataLog, batch: MetadataBatch) -> bool:
+        return batch.next_offset <= log.log_start or log.read(batch.base_offset, 1) == (batch,)
+
     def _audit_committed(self, batch: MetadataBatch) -> None:
         end = self.committed[-1].next_offset if self.committed else 0
         if batch.base_offset >= end:
             self.committed.append(batch)
-            holders = [v for v in self.voters if self.nodes[v].log.read(batch.base_offset, 1) == (batch,)]
+            holders = [v for v in self.voters if self._holds(self.nodes[v].log, batch)]
             assert len(holders) > len(self.voters) // 2, "committed without a majority"
         else:
             known = next(b for b in self.committed if b.base_offset == batch.base_offset)
