@@ -223,7 +223,7 @@ def test_a_broker_paused_beyond_its_session_is_unfenced_by_its_next_heartbeat() 
 
 
 def test_requests_wait_for_a_controller() -> None:
-    """Without a known leader they look again every 50 ms; their owner hears at the deadline at the latest."""
+    """They look as if every 50 ms, and cost nothing until there is a leader; their owner hears at the deadline at the latest."""
     broker = Broker(Plane()).start()
     broker.run_for(20_000)
     heard: list[tuple[Any, ErrorCode, int]] = []
@@ -234,6 +234,7 @@ def test_requests_wait_for_a_controller() -> None:
     broker.run_for(120_000)
     assert not heard
     broker.plane.raft.leader_id = CONTROLLER
+    broker.life.settle(broker.now_us)
     broker.run_for(50_000)
     assert [answer[1] for answer in heard] == [ErrorCode.NONE]
     assert heard[0][2] - begun_us == 150_000
@@ -272,6 +273,10 @@ def test_an_observer_is_driven_by_the_life_cycle() -> None:
     ctx = BrokerContext(1, outbox, requests, MetadataImage(), BrokerStorage(), seeded(1))
     life = LifeCycle(ctx, observer, lambda *_: None, host="h", port=1, drives_raft=True)
     life.start(0)
-    assert life.deadline_us <= 50_000, "no leader is known yet, so the registration looks again"
-    life.on_deadline(life.deadline_us)
     assert any(isinstance(effect, Send) and effect.to == CONTROLLER for effect in outbox), "it fetches"
+    (fetch,) = [effect for effect in outbox if isinstance(effect, Send)]
+    outbox.clear()
+    requests.on_disconnect(CONTROLLER, fetch.channel, 1_000)
+    assert life.deadline_us == observer.deadline_us < 2_000_000, "it waits a little before it asks again"
+    life.on_deadline(life.deadline_us)
+    assert any(isinstance(effect, Send) and effect.to == CONTROLLER for effect in outbox), "it fetches again"

@@ -66,6 +66,8 @@ class _ControllerRequest:
     channel: int
     deadline_us: int
     retry_us: int = 0
+    #: When it last looked in vain for a leader; -1 where it does not wait for one.
+    looked_us: int = -1
 
 
 class LifeCycle:
@@ -119,6 +121,8 @@ class LifeCycle:
         self._give_up_us = NEVER_US
         self._got_shutdown_answer = False
         self._searching: list[_ControllerRequest] = []
+        #: Somebody waits until the quorum has a leader that this node knows.
+        self._is_leaderless = False
         #: When a request looks for the controller again.
         self.search_us = NEVER_US
         ctx.controller_sender = self.send_to_controller
@@ -173,6 +177,8 @@ class LifeCycle:
         raft = self._raft
         if self._drives_raft:
             raft.take_role_changes()
+        if self._is_leaderless and raft.leader_id != NO_NODE:
+            self._on_leader(now_us)
         image = self._ctx.image
         if raft.high_watermark <= image.next_offset or self.state == SHUTTING_DOWN:
             return  # Components that have stopped must not be started again by what the others do now.
@@ -331,7 +337,7 @@ class LifeCycle:
     def _search(self, wanted: _ControllerRequest, now_us: int) -> None:
         leader = self._raft.leader_id
         if leader == NO_NODE:
-            self._retry_later(wanted, now_us)
+            self._await_leader(wanted, now_us)
             return
 
         def on_end(response: Any, error: ErrorCode, now_us: int) -> None:
@@ -354,6 +360,27 @@ class LifeCycle:
         wanted.retry_us = now_us + CONTROLLER_RETRY_US
         self._searching.append(wanted)
         self.search_us = min(self.search_us, wanted.retry_us)
+
+    def _await_leader(self, wanted: _ControllerRequest, now_us: int) -> None:
+        """Kafka looks every so often whether there is a leader. This one sleeps until there is, and looks when Kafka would have."""
+        if now_us + CONTROLLER_RETRY_US > wanted.deadline_us:
+            wanted.handler(None, ErrorCode._TIMED_OUT, now_us)
+            return
+        wanted.looked_us = now_us
+        wanted.retry_us = now_us + (wanted.deadline_us - now_us) // CONTROLLER_RETRY_US * CONTROLLER_RETRY_US
+        self._searching.append(wanted)
+        self._is_leaderless = True
+        self.search_us = min(self.search_us, wanted.retry_us)
+
+    def _on_leader(self, now_us: int) -> None:
+        """The next look of everybody who waits for a leader."""
+        self._is_leaderless = False
+        for wanted in self._searching:
+            if wanted.looked_us >= 0:
+                looks = max(1, -((wanted.looked_us - now_us) // CONTROLLER_RETRY_US))
+                wanted.retry_us = min(wanted.retry_us, wanted.looked_us + looks * CONTROLLER_RETRY_US)
+                wanted.looked_us = -1
+                self.search_us = min(self.search_us, wanted.retry_us)
 
     def _search_again(self, now_us: int) -> None:
         due = [wanted for wanted in self._searching if wanted.retry_us <= now_us]
