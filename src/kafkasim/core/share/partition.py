@@ -6,7 +6,8 @@ Effects:  ``writes``, drained by the broker and answered with ``on_written``.
 Rule 1:   the start offset never moves back, and moves past a record only when that record's terminal state was persisted.
 Rule 2:   an acquisition is never persisted: a new leader starts from what was acknowledged, released or timed out.
 Rule 3:   a write carries the start offset as it is before its own changes count, so persisted offsets lag by one write.
-Differs:  nothing in Kafka 4.3.0 writes a dead-letter queue: archiving is silent there, and a note in the history here.
+Differs:  where the log start has passed everything in flight, Kafka sets the start offset back for a moment when the last change
+          of it is persisted; nothing in Kafka 4.3.0 writes a dead-letter queue: archiving is silent there, and a note in the history here.
 """
 
 from __future__ import annotations
@@ -305,7 +306,7 @@ class SharePartition:
             return False
         last_cached = self.last().last_offset
         if last_terminal == last_cached:
-            self.start_offset = self.end_offset = last_cached + 1
+            self.start_offset = self.end_offset = max(self.start_offset, last_cached + 1)
             self.batches.clear()
             self.firsts.clear()
             self.delivery_complete_count = 0
