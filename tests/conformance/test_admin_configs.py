@@ -226,11 +226,18 @@ def test_a_static_setting_of_a_broker_cannot_be_changed(kit):
         _alter(kit, "1", [("node.id", "7", "SET")], kind="broker")
 
 
-@pytest.mark.parametrize("broker", ["", "1"])
-def test_the_assignment_interval_of_groups_is_dynamic(kit, broker):
+def test_the_assignment_interval_of_groups_is_dynamic(kit):
     """The one setting of groups that a running broker takes over, within bounds that are fixed."""
     key = "group.consumer.assignment.interval.ms"
-    _alter(kit, broker, [(key, "500", "SET")], kind="broker")
+    _alter(kit, "1", [(key, "500", "SET")], kind="broker")
     with kit.fails("INVALID_REQUEST", "must be less than or equal to group.consumer.max.assignment.interval.ms"):
-        _alter(kit, broker, [(key, "15001", "SET")], kind="broker")
-    _alter(kit, broker, [(key, None, "DELETE")], kind="broker")
+        _alter(kit, "1", [(key, "15001", "SET")], kind="broker")
+    _alter(kit, "1", [(key, None, "DELETE")], kind="broker")
+
+
+def test_a_resource_without_a_name_cannot_be_altered(kit):
+    """The client refuses it, so it has no way to the cluster-wide configs of brokers."""
+    with pytest.raises(ValueError, match=r"Invalid ConfigResource\(4,\)"):
+        _alter(kit, "", [("log.retention.ms", "500", "SET")], kind="broker")
+    with pytest.raises(ValueError, match=r"Invalid ConfigResource\(4,\)"):
+        _describe(kit, "", kind="broker")

@@ -103,6 +103,8 @@ def config_resource(resource: Any) -> admin.ConfigResource:
         raise ValueError("Expected list of ConfigResource objects")
     kind = int(resource.restype_int)
     # Resources of ACLs and of configs are numbered apart on the wire; the client has one set of numbers for both.
+    if not resource.name:  # librdkafka takes no empty name, so there is no way to the cluster-wide configs of brokers.
+        raise ValueError(f"Invalid ConfigResource({kind},)")
     return admin.ConfigResource(admin.GROUP_RESOURCE if kind == RESOURCE_GROUP else kind, str(resource.name))
 
 
