@@ -129,6 +129,8 @@ class _Session:
         self.seed = seed or 0
         self.token = secrets.token_hex(3)
         self._local: tuple[ClusterSpec, LocalKafka] | None = None
+        self._probe: Any = None
+        self._broker_count = 0
 
     def make_cluster(self, spec: ClusterSpec, seed: int) -> Any:
         """A simulated cluster of the test's own, or a handle of its own on the real one."""
@@ -141,11 +143,18 @@ class _Session:
         if set(spec.arguments) - {"brokers"}:
             raise Unsupported(f"the test wants a cluster of its own kind: {spec.options}")
         handle = connect(f"kafka://{self.real}?seed={seed}")
-        brokers = len(handle.admin().list_topics(timeout=30.0).brokers)
+        brokers = self._count_brokers(handle)
         if brokers < spec.arguments["brokers"]:
             handle.close()
             raise Unsupported(f"the test wants {spec.options}; {self.real} has {brokers} brokers")
         return handle
+
+    def _count_brokers(self, handle: Any) -> int:
+        """Asked once a session. The client is kept: one that is collected on its own thread aborts the process."""
+        if self._probe is None:
+            self._probe = handle.admin()
+            self._broker_count = len(self._probe.list_topics(timeout=30.0).brokers)
+        return self._broker_count
 
     def mend(self) -> None:
         """Bring back what a test crashed, paused or shut down."""
