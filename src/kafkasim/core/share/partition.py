@@ -6,8 +6,9 @@ Effects:  ``writes``, drained by the broker and answered with ``on_written``.
 Rule 1:   the start offset never moves back, and moves past a record only when that record's terminal state was persisted.
 Rule 2:   an acquisition is never persisted: a new leader starts from what was acknowledged, released or timed out.
 Rule 3:   a write carries the start offset as it is before its own changes count, so persisted offsets lag by one write.
-Differs:  where the log start has passed everything in flight, Kafka sets the start offset back for a moment when the last change
-          of it is persisted; nothing in Kafka 4.3.0 writes a dead-letter queue: archiving is silent there, and a note in the history here.
+Differs:  a fetch never begins below the start offset, where Kafka may look for a record that the log has lost; where the log start
+          has passed everything in flight, Kafka sets the start offset back for a moment when the last change of it is persisted;
+          nothing in Kafka 4.3.0 writes a dead-letter queue: archiving is silent there, and a note in the history here.
 """
 
 from __future__ import annotations
@@ -231,7 +232,8 @@ class SharePartition:
         if found is None:
             self.find_next = False
             return self.end_offset + 1
-        return found
+        # What was cut off below the start may have come back as available; a read from there would be out of range for ever.
+        return max(found, self.start_offset)
 
     def _first_available(self) -> int | None:
         gap_start = self.gap.start if self.gap is not None and self.gap_is_open else -1
