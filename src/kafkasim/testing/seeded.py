@@ -20,6 +20,8 @@ import pytest
 
 from kafkasim.check.report import Report
 from kafkasim.errors import ConfigurationError
+from kafkasim.explore.trial import Scenario, Trial, run_trial
+from kafkasim.handle import Cluster
 from kafkasim.sim.files import write_whole
 from kafkasim.sim.injection import Injection
 from kafkasim.sim.plan import Fault, Plan
@@ -115,25 +117,24 @@ def _run_seed(
     require_fired: bool,
     options: Mapping[str, Any],
 ) -> None:
-    from kafkasim.handle import Cluster
+    failure: list[Breach] = []
 
-    with Cluster(seed=seed, **options) as cluster:
-        injection = cluster.inject(plan)
-        problem: BaseException | None = None
-        report: Report | None = None
-        try:
-            function(cluster, **fixtures)
-            injection.heal()
-            cluster.run_for(settle)
-            report = cluster.check()
-            if require_fired:
+    def judge(cluster: Cluster, injection: Injection, trial: Trial) -> None:
+        problem = trial.error
+        if problem is None and require_fired:
+            try:
                 injection.require_fired()
-        except Exception as raised:
-            problem = raised
-        if problem is None and report is not None and report.ok:
-            return
-        text = _screen(item, cluster, injection, seed, report, problem)
-        raise Breach(text, report) from problem
+            except AssertionError as never:
+                problem = never
+        if problem is not None or not trial.ok:
+            breach = Breach(_screen(item, cluster, injection, seed, trial.report, problem), trial.report)
+            breach.__cause__ = problem
+            failure.append(breach)
+
+    scenario = Scenario(item.name, lambda cluster: function(cluster, **fixtures), options=options, settle_s=settle)
+    run_trial(scenario, seed, plan, on_end=judge)
+    if failure:
+        raise failure[0]
 
 
 # --- what a failure says ---------------------------------------------------------------------------------------------

@@ -1,0 +1,119 @@
+"""One trial: a scenario under one seed and one fault plan, run to its verdict.
+
+Inputs:   a scenario (what is set up, what runs, what faults may aim at), a seed, a plan.
+Effects:  a `Trial`: the report of all checks, what fired, the fingerprint. Nothing is raised for what the scenario's code does.
+Rule 1:   the plan is let loose after ``prepare``; after ``body`` all is healed and the cluster gets ``settle_s`` before it is judged.
+Rule 2:   the same scenario, seed and plan give the same trial, in any process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import attrs
+
+from kafkasim.check.report import Finding, Report
+from kafkasim.handle import Cluster
+from kafkasim.sim.injection import Fired, Injection
+from kafkasim.sim.plan import Fault, Plan
+
+#: The first finding of a trial whose own code raised: the invariant's name.
+RAISED = "raised"
+
+
+@attrs.frozen
+class Scenario:
+    """What is tried.
+
+    Args:
+        name: how reports call it.
+        body: runs the clients; takes the cluster, returns when its work is over.
+        prepare: creates topics and what else must stand before any fault; it is not disturbed.
+        options: keyword arguments of ``kafkasim.Cluster``, the seed excepted.
+        partitions: what faults aim at, as ``"orders-0"``.
+        settle_s: virtual seconds between the end of the body, with all faults healed, and the verdict.
+        span_s: virtual seconds over which faults that come at a time are spread: about as long as the body runs.
+    """
+
+    name: str
+    body: Callable[[Cluster], Any]
+    prepare: Callable[[Cluster], Any] | None = None
+    options: Mapping[str, Any] = attrs.field(factory=dict)
+    partitions: tuple[str, ...] = ()
+    settle_s: float = 30.0
+    span_s: float = 60.0
+
+    def with_features(self, features: Mapping[str, bool]) -> Scenario:
+        """The same with protections switched: ``{"epoch_truncation": False}``."""
+        merged = {**self.options.get("features", {}), **features}
+        return attrs.evolve(self, options={**self.options, "features": merged})
+
+
+@attrs.frozen
+class Trial:
+    """How one run ended. ``error`` is what the scenario's own code raised."""
+
+    scenario: str
+    seed: int
+    plan: Plan
+    report: Report
+    fired: tuple[Fired, ...]
+    unfired: tuple[Fault, ...]
+    fingerprint: str
+    virtual_s: float
+    error: BaseException | None = None
+
+    @property
+    def ok(self) -> bool:
+        return self.report.ok and self.error is None
+
+    @property
+    def findings(self) -> list[Finding]:
+        """What broke; for code that raised before a verdict, that."""
+        if self.error is None:
+            return self.report.findings
+        return [Finding(RAISED, f"{type(self.error).__name__}: {self.error}"), *self.report.findings]
+
+    @property
+    def broken(self) -> tuple[str, ...]:
+        """The names of the broken invariants, each once, in the order in which they were found."""
+        return tuple(dict.fromkeys(finding.invariant for finding in self.findings))
+
+
+def run_trial(
+    scenario: Scenario,
+    seed: int,
+    plan: Plan | Fault | None = None,
+    *,
+    on_end: Callable[[Cluster, Injection, Trial], None] | None = None,
+) -> Trial:
+    """Run it. ``on_end`` sees the cluster before it is closed: for histories, pictures, files."""
+    with Cluster(**{**scenario.options, "seed": seed}) as cluster:
+        error: BaseException | None = None
+        report = Report()
+        injection = Injection(cluster, Plan())
+        try:
+            if scenario.prepare is not None:
+                scenario.prepare(cluster)
+            injection = cluster.inject(Plan.of(plan or Plan()))
+            scenario.body(cluster)
+            injection.heal()
+            cluster.run_for(scenario.settle_s)
+            report = cluster.check()
+        except Exception as raised:
+            error = raised
+        trial = Trial(
+            scenario.name,
+            seed,
+            injection.plan,
+            report,
+            tuple(injection.fired),
+            tuple(injection.unfired),
+            str(cluster.fingerprint()),
+            cluster.now,
+            error,
+        )
+        if on_end is not None:
+            on_end(cluster, injection, trial)
+        return trial
