@@ -60,6 +60,8 @@ class Cluster(SimulatedCluster):
         self._installed_for_tasks = False
         self._clients_to_close: list[Any] = []
         self._guarantees: list[Guarantee] = []
+        #: What oracles that watch the run have to say; ``check`` tells it first, as they are nearer to a cause.
+        self.watched: list[Report] = []
         self._shared_producer: Producer | None = None
         self._facts = Facts(self.history.events)
         self._ledger = Ledger(self._processes[0].static_config)
@@ -268,7 +270,10 @@ class Cluster(SimulatedCluster):
 
     def check(self) -> Report:
         """Hold the history of this run, and the logs as they are now, against what Kafka promises for the settings in use."""
-        report = check_history(self.history.events, self._log_views(), guarantees=self._guarantees)
+        report = Report()
+        for watched in self.watched:
+            report.take(watched)
+        report.take(check_history(self.history.events, self._log_views(), guarantees=self._guarantees))
         for task in self.scheduler.failed:
             report.add("task-failed", f"task {task.name!r} ended with {task.exception!r}")
         return report

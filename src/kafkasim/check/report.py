@@ -38,6 +38,13 @@ class Report:
     def allow(self, invariant: str, text: str) -> None:
         self.allowed.append(Finding(invariant, text))
 
+    def take(self, other: Report) -> None:
+        """Add what another report looked at and found."""
+        for what, number in other.looked_at.items():
+            self.count(what, number)
+        self.findings.extend(other.findings)
+        self.allowed.extend(other.allowed)
+
     def of(self, invariant: str) -> list[Finding]:
         """The breaches of one invariant."""
         return [finding for finding in self.findings if finding.invariant == invariant]

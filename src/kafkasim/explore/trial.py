@@ -32,6 +32,7 @@ class Scenario:
         prepare: creates topics and what else must stand before any fault; it is not disturbed.
         options: keyword arguments of ``kafkasim.Cluster``, the seed excepted.
         partitions: what faults aim at, as ``"orders-0"``.
+        clients: tasks that faults may end, by name.
         settle_s: virtual seconds between the end of the body, with all faults healed, and the verdict.
         span_s: virtual seconds over which faults that come at a time are spread: about as long as the body runs.
     """
@@ -41,6 +42,7 @@ class Scenario:
     prepare: Callable[[Cluster], Any] | None = None
     options: Mapping[str, Any] = attrs.field(factory=dict)
     partitions: tuple[str, ...] = ()
+    clients: tuple[str, ...] = ()
     settle_s: float = 30.0
     span_s: float = 60.0
 

@@ -2,6 +2,7 @@
 
 Inputs:   a cluster without topics.      Effects: a ``ReplicationOracle`` that is told of everything from then on.
 Rule 1:   what is told is installed once; a cluster without an audit pays nothing.
+Rule 2:   ``cluster.check()`` tells what the oracle found.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from kafkasim.core.model.history import Happened, HistoryEvent
 from kafkasim.core.model.ids import NodeId, TopicPartition
 from kafkasim.core.model.records import RecordBatch
 from kafkasim.errors import ConfigurationError
+from kafkasim.handle import Cluster
 from kafkasim.sim.cluster import SimulatedCluster
 
 
@@ -67,6 +69,8 @@ def audit(cluster: SimulatedCluster) -> ReplicationOracle:
         _take(cluster, oracle, event)
 
     cluster.history.record = record_and_take
+    if isinstance(cluster, Cluster):
+        cluster.watched.append(oracle.report)
     return oracle
 
 

@@ -1,0 +1,16 @@
+"""All rows, in the catalogue's order; a module holds each family."""
+
+from __future__ import annotations
+
+from benchmarks.bugs.replication import REPLICATION
+from benchmarks.bugs.row import Row
+
+ROWS: tuple[Row, ...] = (*REPLICATION,)
+
+
+def chosen(only: str | None) -> list[Row]:
+    """The rows whose number is ``only`` or whose name contains it. Raises SystemExit where there is none."""
+    found = [row for row in ROWS if only is None or only == row.number or only in row.name]
+    if not found:
+        raise SystemExit(f"no row {only!r}; there are: {', '.join(f'{row.number} {row.name}' for row in ROWS)}")
+    return found
