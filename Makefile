@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 KAFKA_LIBS := .kafka/libs
 
-.PHONY: demo test night lint types imports docs bench-smoke conformance clean
+.PHONY: demo test night lint types imports pages docs bench-smoke conformance clean
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -19,8 +19,8 @@ demo: $(STAMP)
 
 ## All tests that need no Java.
 test: $(STAMP)
-	KAFKASIM_FREEZE=1 $(BIN)/python -m pytest -q -m "not real"
-	@echo "left out: what needs a real Kafka (make conformance)"
+	KAFKASIM_FREEZE=1 $(BIN)/python -m pytest -q -m "not real and not browser"
+	@echo "left out: what needs a real Kafka (make conformance) or a browser (make pages)"
 
 ## The search for broken promises of replication that CI does briefly, 10,000 examples of it.
 night: $(STAMP)
@@ -37,6 +37,15 @@ imports: $(STAMP)
 
 bench-smoke: $(STAMP)
 	$(BIN)/python -m benchmarks.smoke
+
+$(VENV)/.installed-browser: $(STAMP)
+	$(BIN)/python -m pip install --quiet --editable ".[dev,browser]"
+	@touch $@
+
+## The pages of runs in a headless Chromium: they open from disk, zoom and answer clicks. Screenshots land in build/pages.
+## Uses the system's Chromium (or Chrome); KAFKASIM_CHROMIUM names another.
+pages: $(VENV)/.installed-browser
+	$(BIN)/python -m pytest -q -m browser
 
 $(VENV)/.installed-docs: $(STAMP)
 	$(BIN)/python -m pip install --quiet --editable ".[dev,docs]"

@@ -232,7 +232,7 @@ class Cluster(SimulatedCluster):
     @property
     def metrics(self) -> Metrics:
         """Kafka's JMX metrics over virtual time: ``cluster.metrics["UnderReplicatedPartitions"].max()`` (docs/views.md)."""
-        facts = self._read_facts("metrics")
+        facts = self.facts("metrics")
         ledger = self._ledger
         for committed in facts.committed[ledger.taken :]:
             ledger.take(committed)
@@ -249,7 +249,7 @@ class Cluster(SimulatedCluster):
 
     def why(self, topic: str, partition: int, at: float | None = None) -> Explanation:
         """Why a partition is (or, ``at`` a virtual time, was) as it is: print it for the chain, ``steps`` for the data."""
-        facts = self._read_facts("why()")
+        facts = self.facts("why()")
         if at is not None and not 0 <= at <= self.now:
             raise ValueError(
                 f"why({topic!r}, {partition}, at={at}): the run goes from 0 to {self.now:.6f} virtual seconds"
@@ -258,7 +258,13 @@ class Cluster(SimulatedCluster):
         first = self._processes[0]
         return explain_partition(facts, first.static_config, TopicPartition(topic, partition), at_us, first.voters)
 
-    def _read_facts(self, what: str) -> Facts:
+    @property
+    def static_config(self) -> dict[str, str]:
+        """What the brokers were configured with, by Kafka's names."""
+        return dict(self._processes[0].static_config)
+
+    def facts(self, what: str = "facts()") -> Facts:
+        """The history as views read it; ``what`` asks for it is named where nothing was recorded (ConfigurationError)."""
         if not self.records_history:
             raise ConfigurationError(
                 f"cluster.{what}: this cluster was made with history=False, so nothing was recorded"

@@ -43,11 +43,17 @@ def _run(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
     progress: Annotated[bool | None, typer.Option(help="Show progress on stderr; by default on a terminal.")] = None,
+    report: Annotated[
+        str | None, typer.Option(help="Write a page of the run: one HTML file (extra viz).", metavar="OUT.html")
+    ] = None,
+    trace: Annotated[
+        str | None, typer.Option(help="Write a trace of the run for ui.perfetto.dev.", metavar="OUT.json")
+    ] = None,
 ) -> None:
     """Run a fan-out design and say whether it keeps what it promises."""
     from kafkasim.cli.run import run_command
 
-    raise typer.Exit(run_command(design, seed, duration, as_json, progress))
+    raise typer.Exit(run_command(design, seed, duration, as_json, progress, report, trace))
 
 
 @app.command("exec", context_settings={"allow_interspersed_args": False})

@@ -8,22 +8,38 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from time import monotonic
 from types import FrameType
 
 from kafkasim.cli.show import show_result
 from kafkasim.errors import ConfigurationError
+from kafkasim.handle import Cluster
 from kafkasim.lab.read_design import read_design
 from kafkasim.lab.reading import DURATIONS, duration_us
+from kafkasim.lab.result import Result
 from kafkasim.lab.run import Progress, run_design
+from kafkasim.plot.files import plotly_graphs
+from kafkasim.report.page import write_page
+from kafkasim.report.perfetto import write_trace
+from kafkasim.report.story import story_of
 
 BROKEN = 1
 INTERRUPTED = 130
 _PROGRESS_EVERY_S = 0.2
 
 
-def run_command(path: str, seed: int | None, duration: str | None, as_json: bool, progress: bool | None) -> int:
+def run_command(
+    path: str,
+    seed: int | None,
+    duration: str | None,
+    as_json: bool,
+    progress: bool | None,
+    page: str | None = None,
+    trace: str | None = None,
+) -> int:
     """The exit status."""
+    pictures = _Pictures(path, page, trace)
     try:
         design = read_design(path)
     except OSError as problem:
@@ -37,6 +53,7 @@ def run_command(path: str, seed: int | None, duration: str | None, as_json: bool
             duration_us=parse_duration("--for", duration),
             on_progress=None if line is None else line.show,
             should_stop=lambda: bool(interrupts),
+            on_end=pictures.draw if page or trace else None,
         )
     # The world of the run is one great cycle of records: looking through it for garbage would take as long as a good part of the run.
     gc.freeze()
@@ -83,6 +100,37 @@ def _interrupts() -> Iterator[list[int]]:
         yield noted
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+class _Pictures:
+    """``--report`` and ``--trace``: what can be refused is refused before the run."""
+
+    def __init__(self, design: str, page: str | None, trace: str | None) -> None:
+        self._design = design
+        self._page = page
+        self._trace = trace
+        for path in (page, trace):
+            if path is not None and not Path(path).absolute().parent.is_dir():
+                raise ConfigurationError(f"{path}: there is no folder {Path(path).absolute().parent}")
+        if page is not None:
+            try:
+                plotly_graphs()
+            except ImportError as problem:
+                raise ConfigurationError(f"--report {page}: {problem}") from None
+
+    def draw(self, cluster: Cluster, result: Result) -> None:
+        story = story_of(cluster, title=self._design)
+        broken = [
+            f"{promise.group}: {promise.promise}: {promise.reason}" for promise in result.promises if not promise.kept
+        ]
+        story.broken = [*result.broken_checks, *broken]
+        story.allowed = result.allowed
+        story.verdict = f"{len(result.promises) - len(broken)} of {len(result.promises)} promises kept"
+        story.replay = f"kafkasim run {self._design} --seed {result.seed}"
+        if self._page is not None:
+            write_page(story, self._page)
+        if self._trace is not None:
+            write_trace(story, self._trace)
 
 
 class _ProgressLine:

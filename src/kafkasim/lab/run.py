@@ -51,12 +51,14 @@ def run_design(
     duration_us: int | None = None,
     on_progress: Callable[[Progress], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
+    on_end: Callable[[Cluster, Result], None] | None = None,
 ) -> Result:
     """Run ``design`` (or a shorter or longer part of it) and judge it.
 
     ``should_stop`` is asked every virtual second: when it says so, what is known by then is judged, and ``complete`` is False.
+    ``on_end`` sees the cluster before it is gone: for pictures.
     """
-    run = _Run(design, design.cluster.seed if seed is None else seed, duration_us, on_progress, should_stop)
+    run = _Run(design, design.cluster.seed if seed is None else seed, duration_us, on_progress, should_stop, on_end)
     # Records by the hundred thousand are no garbage: looking for cycles among them again and again costs a sixth of the run.
     was_enabled = gc.isenabled()
     gc.disable()
@@ -75,11 +77,13 @@ class _Run:
         duration_us: int | None,
         on_progress: Callable[[Progress], None] | None,
         should_stop: Callable[[], bool] | None,
+        on_end: Callable[[Cluster, Result], None] | None,
     ) -> None:
         self._design = design
         self._seed = seed
         self._duration_us = duration_us or design.cluster.duration_us
         self._on_progress = on_progress
+        self._on_end = on_end
         self._should_stop = should_stop or (lambda: False)
         self._began = monotonic()
         self._start_us = 0
@@ -96,7 +100,10 @@ class _Run:
             cluster.scheduler.watchdog_seconds = 0  # Members are ours; a slow machine is no fault of theirs.
             self._prepare()
             self._complete = self._go()
-            return self._result()
+            result = self._result()
+            if self._on_end is not None:
+                self._on_end(cluster, result)
+            return result
 
     # --- Running -----------------------------------------------------------------------------------------------------
 

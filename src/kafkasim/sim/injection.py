@@ -350,6 +350,12 @@ class Injections:
     def __init__(self, cluster: SimulatedCluster) -> None:
         self._cluster = cluster
         self._all: list[Injection] = []
+        self._listeners: list[Callable[[str, int, int, Any], None]] = []
+
+    def listen(self, listener: Callable[[str, int, int, Any], None]) -> None:
+        """Tell ``listener`` of every message at each stage: (stage, requester, server, request)."""
+        self._listeners.append(listener)
+        self._cluster.fabric.watch = self._on_message
 
     def __iter__(self) -> Iterator[Injection]:
         return iter(self._all)
@@ -366,6 +372,8 @@ class Injections:
 
     def _on_message(self, stage: str, requester: int, server: int, request: Any) -> bool:
         is_lost = False
+        for listener in self._listeners:
+            listener(stage, requester, server, request)
         for injection in self._all:
             if injection.is_watching:
                 is_lost |= injection.on_message(stage, requester, server, request)

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import attrs
+
 from kafkasim.core.client.admin import AdminEngine
 from kafkasim.core.client.consumer import ConsumerEngine
 from kafkasim.core.client.producer import ProducerEngine
@@ -26,6 +28,14 @@ from kafkasim.sim.network import Network
 from kafkasim.sim.recorder import History, RecordedConsumer, RecordedProducer
 from kafkasim.sim.tasks import Scheduler
 from kafkasim.sim.trace import Trace
+
+
+@attrs.define(slots=True)
+class ClientLife:
+    """``host`` is the name of the task or process that a client belongs to; ``ended_us`` is None while it lives."""
+
+    host: str | None
+    ended_us: int | None = None
 
 
 class World:
@@ -50,6 +60,8 @@ class World:
         self.clock = VirtualClock(self.scheduler, self.choices)
         self.history = History()
         self.clients: list[ClientShell] = []
+        #: Every client there ever was, by its name: whose it was, and when it was closed or killed.
+        self.client_lives: dict[str, ClientLife] = {}
         #: Told of every note: (node, kind). Fault plans that wait for one put themselves here.
         self.on_note: Callable[[int, str], None] | None = None
         self.records_history = history
@@ -92,6 +104,7 @@ class World:
             engine, name, self.kernel, self.fabric, self.scheduler, self._on_note, host, self._on_client_closed
         )
         self.clients.append(shell)
+        self.client_lives[name] = ClientLife(None if host is None else host.name)
         shell.start()
         return shell
 
@@ -121,6 +134,7 @@ class World:
     def _on_client_closed(self, shell: ClientShell) -> None:
         if shell in self.clients:
             self.clients.remove(shell)
+            self.client_lives[shell.name].ended_us = self.kernel.now_us
 
     def _on_note(self, node_id: int, note: Note) -> None:
         self.trace.mix(self.kernel.now_us, node_id, len(note.kind), len(note.fields))
