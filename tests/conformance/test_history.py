@@ -6,9 +6,19 @@ import importlib
 from typing import Any
 
 import pytest
+from tests.conformance.shares import QUICK_SHARES, Shares
 
 from kafkasim.core.model.errors import ErrorCode
-from kafkasim.core.model.history import Acked, Assigned, Committed, Delivered, Revoked, Sought
+from kafkasim.core.model.history import (
+    Acked,
+    Assigned,
+    Committed,
+    Delivered,
+    Revoked,
+    ShareAcknowledged,
+    ShareDelivered,
+    Sought,
+)
 from kafkasim.core.model.ids import TopicPartition
 from kafkasim.core.model.records import Columns, RecordBatch
 
@@ -189,3 +199,78 @@ def test_serializing_clients_are_in_the_history(kit, kafka_cluster):
     written = [(0, b"k", "héllo".encode())]
     for kind in (Acked, Delivered):
         assert records([event for event in kafka_cluster.history.of(kind) if event.tp.topic == topic], topic) == written
+
+
+def spans(events: list[Any]) -> list[tuple[int, int, str]]:
+    """Every acknowledgement with its type, joined: the same however many answers brought them."""
+    offsets = sorted(
+        (kind, offset) for event in events for first, last, kind in event.acks for offset in range(first, last + 1)
+    )
+    joined: list[tuple[int, int, str]] = []
+    for kind, offset in offsets:
+        if joined and joined[-1][1:] == (offset - 1, kind):
+            joined[-1] = (joined[-1][0], offset, kind)
+        else:
+            joined.append((offset, offset, kind))
+    return sorted(joined)
+
+
+@pytest.mark.kafka(config=QUICK_SHARES)
+def test_a_share_consumers_life_is_in_the_history(kit, kafka_cluster):
+    """Deliveries with their counts, and acknowledgements with their types when their outcome is known, heard or not."""
+    shares, topic = Shares(kit), kit.topic()
+    group = shares.group()
+    kit.fill(topic, 6)
+    heard: list[Any] = []
+    consumer = shares.consumer(group, topic)
+    types = {(1, 1): kit.ck.AcknowledgeType.RELEASE, (3, 1): kit.ck.AcknowledgeType.REJECT}
+    counts: dict[int, int] = {}
+    while len(counts) < 6 or counts[1] < 2:
+        found = shares.poll(consumer)
+        assert found
+        for message in found:
+            place = message.offset(), message.delivery_count()
+            counts[place[0]] = place[1]
+            consumer.acknowledge(message, types.get(place, kit.ck.AcknowledgeType.ACCEPT))
+        consumer.commit_sync()
+    consumer.set_acknowledgement_commit_callback(lambda offsets, problem: heard.append((offsets, problem)))
+    kit.fill(topic, 1, start=6)
+    (last,) = shares.poll(consumer)
+    consumer.acknowledge_offset(last.topic(), last.partition(), last.offset())
+    consumer.commit_async()
+    while not heard:
+        consumer.poll(0.2)
+    consumer.close()
+
+    given = [event for event in kafka_cluster.history.of(ShareDelivered) if event.group == group]
+    once = [event for event in given if event.delivery_count == 1]
+    assert records(once, topic) == [(n, None, f"v{n}".encode()) for n in range(7)]
+    assert [event.batch.offset_at(event.start) for event in given if event.delivery_count == 2] == [1]
+    acks = [event for event in kafka_cluster.history.of(ShareAcknowledged) if event.group == group]
+    assert {(event.tp, event.error) for event in acks} == {(TopicPartition(topic, 0), ErrorCode.NONE)}
+    assert spans(acks) == [
+        (0, 2, "accept"),
+        (1, 1, "release"),
+        (3, 3, "reject"),
+        (4, 6, "accept"),
+    ]
+    assert acks[-1].acks == ((6, 6, "accept"),)
+    assert {event.client for event in (*given, *acks)} == {given[0].client}
+
+
+@pytest.mark.kafka(config=QUICK_SHARES)
+def test_what_an_implicit_share_consumer_accepts_is_in_the_history(kit, kafka_cluster):
+    """With the next poll; what is in hand at the close is not accepted."""
+    shares, topic = Shares(kit), kit.topic()
+    group = shares.group()
+    kit.fill(topic, 3)
+    consumer = shares.consumer(group, topic, mode="implicit")
+    got = 0
+    while got < 3:
+        got += len(shares.poll(consumer))
+    consumer.poll(0.5)
+    kit.fill(topic, 1)
+    assert shares.poll(consumer)
+    consumer.close()
+    acks = [event for event in kafka_cluster.history.of(ShareAcknowledged) if event.group == group]
+    assert spans(acks) == [(0, 2, "accept")]

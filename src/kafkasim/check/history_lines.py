@@ -26,6 +26,8 @@ from kafkasim.core.model.history import (
     Happened,
     HistoryEvent,
     Revoked,
+    ShareAcknowledged,
+    ShareDelivered,
     Sought,
 )
 from kafkasim.core.model.ids import TopicPartition
@@ -35,7 +37,19 @@ from kafkasim.errors import ConfigurationError
 FORMAT = "kafkasim-history"
 VERSION = 1
 _KINDS: Mapping[str, type[Any]] = {
-    kind.__name__: kind for kind in (Acked, Assigned, Committed, Delivered, Effected, Happened, Revoked, Sought)
+    kind.__name__: kind
+    for kind in (
+        Acked,
+        Assigned,
+        Committed,
+        Delivered,
+        Effected,
+        Happened,
+        Revoked,
+        ShareAcknowledged,
+        ShareDelivered,
+        Sought,
+    )
 }
 #: What of a batch an oracle looks at, beside its columns.
 _BATCH_FIELDS = (

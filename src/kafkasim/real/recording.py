@@ -6,7 +6,9 @@ Rule 1:   what the application sees does not change: arguments, results, excepti
 Rule 2:   an event is written before the application's own callback runs; ownership, which changes after it, is written after it.
 Rule 3:   a recorder holds no client: a dropped client goes at once, as without it.
 Rule 4:   of serializing clients the bytes are recorded, on the wire's side of the serializers.
-Differs:  clients of other programs are not seen; share clients are not recorded.
+Rule 5:   a share consumer's acknowledgements are told when their outcome is, by a callback of the recorder's own or by a synchronous
+          commit; the types are what the application said, as the client tells offsets alone.
+Differs:  clients of other programs are not seen.
 """
 
 from __future__ import annotations
@@ -19,14 +21,28 @@ import confluent_kafka
 from confluent_kafka import (
     Consumer,
     DeserializingConsumer,
+    DeserializingShareConsumer,
     KafkaError,
+    KafkaException,
     Message,
     Producer,
     SerializingProducer,
+    ShareConsumer,
 )
 
 from kafkasim.core.model.errors import ErrorCode
-from kafkasim.core.model.history import Acked, Assigned, Committed, Delivered, Revoked, Sought
+from kafkasim.core.model.history import (
+    ACCEPT,
+    ACKNOWLEDGE_TYPES,
+    Acked,
+    Assigned,
+    Committed,
+    Delivered,
+    Revoked,
+    ShareAcknowledged,
+    ShareDelivered,
+    Sought,
+)
 from kafkasim.core.model.ids import TopicPartition
 from kafkasim.core.model.records import Columns, RecordBatch
 from kafkasim.real.history import RealHistory
@@ -37,7 +53,7 @@ _OFFSET_INVALID = -1001
 
 
 class RecordedClient(ModuleType):
-    """The installed confluent_kafka, with producers and consumers that write to one history."""
+    """The installed confluent_kafka, with producers, consumers and share consumers that write to one history."""
 
     def __init__(self, history: RealHistory) -> None:
         super().__init__("confluent_kafka", confluent_kafka.__doc__)
@@ -47,6 +63,9 @@ class RecordedClient(ModuleType):
         self.SerializingProducer = type("SerializingProducer", serializing, {"history": history})
         deserializing = (DeserializingConsumer, RecordingConsumer)
         self.DeserializingConsumer = type("DeserializingConsumer", deserializing, {"history": history})
+        self.ShareConsumer = type("ShareConsumer", (RecordingShareConsumer,), {"history": history})
+        sharing = (DeserializingShareConsumer, RecordingShareConsumer)
+        self.DeserializingShareConsumer = type("DeserializingShareConsumer", sharing, {"history": history})
 
     def __getattr__(self, name: str) -> Any:
         return getattr(confluent_kafka, name)
@@ -284,6 +303,133 @@ class _ConsumerRecorder:
             self._history.record(Committed(self._history.now_us(), self._client, self._group, offsets))
 
 
+# --- share consumers ----------------------------------------------------------------------------
+
+
+class RecordingShareConsumer(ShareConsumer):
+    """A share consumer that writes down deliveries and what became of acknowledgements."""
+
+    history: RealHistory
+
+    def __init__(self, *args: Any, **keywords: Any) -> None:
+        self._recorder = _ShareRecorder(self.history, _merged_config(args, keywords))
+        super().__init__(*args, **keywords) if keywords else super().__init__(*args)
+        super().set_acknowledgement_commit_callback(self._recorder.wrap(None))
+
+    def poll(self, *args: Any, **keywords: Any) -> Any:
+        """As the client's own; what was acknowledged goes out with it."""
+        self._recorder.sending()
+        messages = super().poll(*args, **keywords)
+        self._recorder.delivered(messages)
+        return messages
+
+    def acknowledge(self, *args: Any, **keywords: Any) -> None:
+        """As the client's own."""
+        super().acknowledge(*args, **keywords)
+        message, kind = _first(args, keywords, "message"), _nth(args, keywords, 1, "ack_type")
+        self._recorder.acknowledged(_place(message), message.offset(), kind)
+
+    def acknowledge_offset(self, *args: Any, **keywords: Any) -> None:
+        """As the client's own."""
+        super().acknowledge_offset(*args, **keywords)
+        given = {**dict(zip(("topic", "partition", "offset", "ack_type"), args)), **keywords}
+        tp = TopicPartition(str(given["topic"]), int(given["partition"]))
+        self._recorder.acknowledged(tp, given["offset"], given.get("ack_type", 1))
+
+    def commit_sync(self, *args: Any, **keywords: Any) -> Any:
+        """As the client's own; where no callback told of a partition's outcome, the result does."""
+        sent = self._recorder.sending()
+        outcomes = super().commit_sync(*args, **keywords)
+        for partition, problem in outcomes.items():
+            tp = _tp(partition)
+            self._recorder.answered(tp, sent.get(tp, {}), problem)
+        return outcomes
+
+    def commit_async(self, *args: Any, **keywords: Any) -> None:
+        """As the client's own."""
+        self._recorder.sending()
+        super().commit_async(*args, **keywords)
+
+    def set_acknowledgement_commit_callback(self, *args: Any, **keywords: Any) -> None:
+        """As the client's own; the callback is heard through the recorder."""
+        if len(args) == 1 and not keywords and (args[0] is None or callable(args[0])):
+            args = (self._recorder.wrap(args[0]),)
+        super().set_acknowledgement_commit_callback(*args, **keywords)
+
+    def close(self) -> None:
+        """As the client's own; it sends what was acknowledged, and accepts nothing by itself."""
+        self._recorder.sending(accepts=False)
+        super().close()
+
+    def __exit__(self, *exc: Any) -> Any:
+        self._recorder.sending(accepts=False)
+        return super().__exit__(*exc)
+
+
+class _ShareRecorder:
+    """``_held``: offset -> what the application said of it (None: nothing yet); ``_sent``: what has no outcome yet."""
+
+    def __init__(self, history: RealHistory, config: Mapping[str, Any]) -> None:
+        self._history = history
+        self._client = history.client_name("consumer", _client_id(config))
+        self._group = str(config.get("group.id", ""))
+        self._is_explicit = str(config.get("share.acknowledgement.mode")) == "explicit"
+        self._held: dict[TopicPartition, dict[int, str | None]] = {}
+        self._sent: dict[TopicPartition, dict[int, str]] = {}
+
+    def delivered(self, messages: Iterable[Message]) -> None:
+        now_us, record = self._history.now_us(), self._history.record
+        for message in messages:
+            offset = message.offset()
+            if offset is None or offset < 0:
+                continue
+            tp = _place(message)
+            self._held.setdefault(tp, {})[offset] = None
+            if message.error() is None:
+                count = message.delivery_count() or 0
+                record(ShareDelivered(now_us, self._client, self._group, tp, _batch(message, offset), 0, 1, count))
+
+    def acknowledged(self, tp: TopicPartition, offset: Any, kind: Any) -> None:
+        self._held.setdefault(tp, {})[int(offset)] = ACKNOWLEDGE_TYPES[int(kind)]
+
+    def sending(self, *, accepts: bool = True) -> dict[TopicPartition, dict[int, str]]:
+        """What goes out with the call that follows: implicitly everything in hand, else what was acknowledged."""
+        accepts = accepts and not self._is_explicit
+        taken: dict[TopicPartition, dict[int, str]] = {}
+        for tp, held in self._held.items():
+            out = {offset: kind or ACCEPT for offset, kind in held.items() if kind is not None or accepts}
+            if out:
+                taken[tp] = out
+                self._held[tp] = {offset: kind for offset, kind in held.items() if offset not in out}
+                self._sent.setdefault(tp, {}).update(out)
+        return taken
+
+    def wrap(self, callback: Callable[[Any, Any], Any] | None) -> Callable[[Any, Any], Any]:
+        def on_commit(offsets: Any, problem: Any) -> Any:
+            for partition, told in offsets.items():
+                self.answered(_tp(partition), told, problem)
+            return None if callback is None else callback(offsets, problem)
+
+        return on_commit
+
+    def answered(self, tp: TopicPartition, offsets: Iterable[int], problem: Any) -> None:
+        """These have an outcome now, unless they had one before."""
+        sent = self._sent.get(tp, {})
+        known = sorted(offset for offset in offsets if offset in sent)
+        if not known:
+            return
+        runs: list[tuple[int, int, str]] = []
+        for offset in known:
+            kind = sent.pop(offset)
+            if runs and runs[-1][1] + 1 == offset and runs[-1][2] == kind:
+                runs[-1] = (runs[-1][0], offset, kind)
+            else:
+                runs.append((offset, offset, kind))
+        error = problem.args[0] if isinstance(problem, KafkaException) else problem
+        now_us = self._history.now_us()
+        self._history.record(ShareAcknowledged(now_us, self._client, self._group, tp, tuple(runs), _code(error)))
+
+
 # --- values -------------------------------------------------------------------------------------
 
 
@@ -315,6 +461,11 @@ def _with_callback(
 
 def _first(args: tuple[Any, ...], keywords: Mapping[str, Any], name: str) -> Any:
     return args[0] if args else keywords[name]
+
+
+def _nth(args: tuple[Any, ...], keywords: Mapping[str, Any], index: int, name: str) -> Any:
+    """An optional argument; acknowledging means accepting."""
+    return args[index] if len(args) > index else keywords.get(name, 1)
 
 
 def _client_id(config: Mapping[str, Any]) -> str:

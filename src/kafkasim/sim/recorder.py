@@ -11,12 +11,27 @@ from typing import Any
 
 from kafkasim.core.client.accumulator import DeliveryReport
 from kafkasim.core.client.consumer import ConsumerEngine
-from kafkasim.core.client.items import AppItem, Slice
+from kafkasim.core.client.items import AppItem, ConsumerError, Slice
 from kafkasim.core.client.producer import ProducerEngine
+from kafkasim.core.client.share_acks import AckBatch, ShareRun
+from kafkasim.core.client.share_consumer import ShareConsumerEngine
 from kafkasim.core.model.effects import Note
 from kafkasim.core.model.errors import ErrorCode
 from kafkasim.core.model.group_messages import OffsetAndMetadata
-from kafkasim.core.model.history import Acked, Assigned, Committed, Delivered, Happened, HistoryEvent, Revoked, Sought
+from kafkasim.core.model.history import (
+    ACKNOWLEDGE_TYPES,
+    GAP,
+    Acked,
+    Assigned,
+    Committed,
+    Delivered,
+    Happened,
+    HistoryEvent,
+    Revoked,
+    ShareAcknowledged,
+    ShareDelivered,
+    Sought,
+)
 from kafkasim.core.model.ids import NO_EPOCH, TopicPartition
 
 
@@ -117,3 +132,30 @@ class RecordedConsumer(ConsumerEngine):
         if not offsets:
             return
         self.history.record(Committed(now_us, self.client, self.group, offsets))
+
+
+class RecordedShareConsumer(ShareConsumerEngine):
+    """A share consumer's engine that writes down deliveries, and what became of acknowledgements."""
+
+    history: History
+    client: str
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.on_outcome = self._record_outcome
+
+    def take(self, now_us: int) -> list[ShareRun] | ConsumerError:
+        taken = super().take(now_us)
+        if isinstance(taken, ConsumerError):
+            return taken
+        record, client, group = self.history.record, self.client, self.group_id
+        for run in taken:
+            record(ShareDelivered(now_us, client, group, run.tp, run.batch, run.start, run.stop, run.delivery_count))
+        return taken
+
+    def _record_outcome(self, batch: AckBatch, error: ErrorCode, now_us: int) -> None:
+        """Offsets without a record, which the client acknowledges by itself, are not told."""
+        runs = [(run.first_offset, run.last_offset, ACKNOWLEDGE_TYPES[run.types[0]]) for run in batch.runs()]
+        acks = tuple(run for run in runs if run[2] != GAP)
+        if acks:
+            self.history.record(ShareAcknowledged(now_us, self.client, self.group_id, batch.tp, acks, error))

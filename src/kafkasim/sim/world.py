@@ -25,7 +25,7 @@ from kafkasim.sim.hosts import Host
 from kafkasim.sim.kernel import Kernel
 from kafkasim.sim.links import Link
 from kafkasim.sim.network import Network
-from kafkasim.sim.recorder import History, RecordedConsumer, RecordedProducer
+from kafkasim.sim.recorder import History, RecordedConsumer, RecordedProducer, RecordedShareConsumer
 from kafkasim.sim.tasks import Scheduler
 from kafkasim.sim.trace import Trace
 
@@ -109,7 +109,9 @@ class World:
         return shell
 
     def _client_name(self, kind: str, config: ClientConfig, host: Host | None) -> str:
-        """``<client.id>#<kind>-<n>`` as librdkafka names its instances."""
+        """``<client.id>#<kind>-<n>`` as librdkafka names its instances; a share consumer is a consumer to it."""
+        if kind == SHARE_CONSUMER:
+            kind = "consumer"
         count = self._client_counts.get(kind, 0) + 1
         self._client_counts[kind] = count
         return f"{config.text('client.id')}#{kind}-{count}"
@@ -117,14 +119,15 @@ class World:
     def _engine(self, kind: str, name: str, arguments: tuple[Any, ...]) -> Any:
         if kind == "admin":
             return AdminEngine(*arguments)
-        if kind == SHARE_CONSUMER:
-            return ShareConsumerEngine(*arguments)
         if not self.records_history:
-            return ProducerEngine(*arguments) if kind == "producer" else ConsumerEngine(*arguments)
-        engine: RecordedProducer | RecordedConsumer
+            plain = {"producer": ProducerEngine, SHARE_CONSUMER: ShareConsumerEngine}
+            return plain.get(kind, ConsumerEngine)(*arguments)
+        engine: RecordedProducer | RecordedConsumer | RecordedShareConsumer
         if kind == "producer":
             engine = RecordedProducer(*arguments)
             engine.clock = lambda: self.kernel.now_us
+        elif kind == SHARE_CONSUMER:
+            engine = RecordedShareConsumer(*arguments)
         else:
             engine = RecordedConsumer(*arguments)
         engine.history = self.history
@@ -137,7 +140,8 @@ class World:
             self.client_lives[shell.name].ended_us = self.kernel.now_us
 
     def _on_note(self, node_id: int, note: Note) -> None:
-        self.trace.mix(self.kernel.now_us, node_id, len(note.kind), len(note.fields))
+        if note.is_traced:
+            self.trace.mix(self.kernel.now_us, node_id, len(note.kind), len(note.fields))
         if self.records_history:
             self.history.note(self.kernel.now_us, node_id, note)
         if self.on_note is not None:

@@ -12,7 +12,7 @@ Differs:  where librdkafka waits for a connection before it picks a broker, the 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 
 import attrs
@@ -80,6 +80,8 @@ class ShareConsumerEngine(ClientCore):
         self.allows_renew = False
         self.tells_commits = False
         self.commits: list[Committed] = []
+        #: Told of the outcome of every batch of acknowledgements, by whoever keeps a history.
+        self.on_outcome: Callable[[AckBatch, ErrorCode, int], None] | None = None
         #: What the last answer of a broker said of its locks (acquisitionLockTimeoutMs).
         self.lock_timeout_ms = 0
         self._renewed: list[AckBatch] = []
@@ -281,6 +283,8 @@ class ShareConsumerEngine(ClientCore):
             # A partition that was asked about and not answered about.
             error = outcomes.get(batch.tip, ErrorCode.INVALID_RECORD_STATE)
             error = _TRANSLATED.get(error, error)
+            if self.on_outcome is not None:
+                self.on_outcome(batch, error, now_us)
             if self.tells_commits and tells and batch.offsets:
                 self.commits.append((batch.tp, batch.offsets, error))
                 self.wake = True

@@ -55,11 +55,15 @@ class Close:
 
 @message
 class Note:
-    """A fact for the recorder: ``kind`` in Kafka's words, ``subject`` (a partition, a group, a broker) and plain fields."""
+    """A fact for the recorder: ``kind`` in Kafka's words, ``subject`` (a partition, a group, a broker) and plain fields.
+
+    ``is_traced`` False: made only where a history is kept, so that the fingerprint of a run does not depend on it.
+    """
 
     kind: str
     subject: Any
     fields: tuple[tuple[str, Any], ...] = ()
+    is_traced: bool = True
 
 
 @message

@@ -15,6 +15,29 @@ from kafkasim.core.model.ids import TopicPartition
 from kafkasim.core.model.message import message
 from kafkasim.core.model.records import RecordBatch
 
+#: What a share consumer says of a record. GAP: the offset that it acquired held no record.
+ACCEPT, RELEASE, REJECT, RENEW, GAP = "accept", "release", "reject", "renew", "gap"
+ACKNOWLEDGE_TYPES = {0: GAP, 1: ACCEPT, 2: RELEASE, 3: REJECT, 4: RENEW}
+
+#: Why records of a share group change besides: the holder's session ended, its lock ran out, a change could not be persisted.
+SESSION_ENDED, LOCK_TIMED_OUT, WRITE_FAILED = "session ended", "lock timed out", "write failed"
+
+#: What the broker of a share partition notes (`Happened`, its subject the partition), where a history is kept; all have ``group``.
+#: LOADED: ``leader_epoch``, ``start_offset``, ``batches`` of (first, last, state, delivery count).
+#: ACQUIRED: ``member``, ``runs`` of (first, last, delivery count), ``limit`` (deliveries at most), ``start_offset``.
+#: CHANGED: ``member``, ``changes`` of (first, last, state, delivery count, why), ``start_offset`` afterwards.
+#: MOVED: the log begins later than the share partition did: ``start_offset`` before and ``to``.
+#: SKIPPED: ``offsets`` (first, last) that the log does not hold any more.
+#: ARCHIVED, which Kafka 4.3 does without a word: ``offsets`` (first, last), ``delivery_count``, ``why``.
+#: INITIALIZED, by the share coordinator: the group begins anew here (``start_offset``; -1: as its reset says, or deleted).
+SHARE_LOADED = "share partition loaded"
+SHARE_ACQUIRED = "share records acquired"
+SHARE_CHANGED = "share records changed"
+SHARE_MOVED = "share start offset moved"
+SHARE_SKIPPED = "share offsets skipped"
+SHARE_ARCHIVED = "share records archived"
+SHARE_INITIALIZED = "share state initialized"
+
 #: Phases of an effect. `SKIPPED`: the work is over without one (filtered, sent elsewhere, applied before).
 STARTED, DONE, FAILED, UNKNOWN, SKIPPED = "started", "done", "failed", "unknown", "skipped"
 
@@ -46,6 +69,32 @@ class Delivered:
     batch: RecordBatch
     start: int
     stop: int
+
+
+@message
+class ShareDelivered:
+    """Records that a share consumer's poll returned, each for the ``delivery_count``-th time as far as the broker knows."""
+
+    at_us: int
+    client: str
+    group: str
+    tp: TopicPartition
+    batch: RecordBatch
+    start: int
+    stop: int
+    delivery_count: int
+
+
+@message
+class ShareAcknowledged:
+    """What became of acknowledgements of one partition: (first offset, last offset, type) each, one outcome for all of them."""
+
+    at_us: int
+    client: str
+    group: str
+    tp: TopicPartition
+    acks: tuple[tuple[int, int, str], ...]
+    error: ErrorCode
 
 
 @message
@@ -118,4 +167,7 @@ class Happened:
     fields: tuple[tuple[str, object], ...] = ()
 
 
-HistoryEvent: TypeAlias = "Acked | Delivered | Assigned | Revoked | Sought | Committed | Effected | Happened"
+HistoryEvent: TypeAlias = (
+    "Acked | Delivered | ShareDelivered | ShareAcknowledged | Assigned | Revoked | Sought | Committed | Effected | "
+    "Happened"
+)

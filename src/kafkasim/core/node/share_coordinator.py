@@ -21,12 +21,15 @@ from kafkasim.core.model.ids import TopicPartition
 from kafkasim.core.model.records import batch_of
 from kafkasim.core.model.share_messages import (
     SHARE_GROUP_STATE_TOPIC,
+    DeleteShareGroupStateRequest,
+    InitializeShareGroupStateRequest,
     PartitionState,
     ShareGroupStateResponse,
     TopicIdPartition,
 )
 from kafkasim.core.node.context import BrokerContext, Call
 from kafkasim.core.node.data_plane import DataPlane
+from kafkasim.core.node.share_notes import ShareNotes
 from kafkasim.core.share.coordinator import (
     STATE_REQUESTS,
     Records,
@@ -47,6 +50,7 @@ class ShareCoordinator:
         self._data_plane = data_plane
         self._shards: dict[int, ShareCoordinatorShard] = {}
         self._epochs: dict[int, int] = {}
+        self._notes = ShareNotes(ctx)
 
     def on_request(self, call: Call, now_us: int) -> None:
         self.handle(call.request, lambda response, now_us: self._ctx.reply(call, response), now_us)
@@ -69,9 +73,21 @@ class ShareCoordinator:
             return
 
         def committed(error: ErrorCode, base_offset: int, now_us: int) -> None:
+            if error is ErrorCode.NONE:
+                self._tell(request, response)
             answer(response if error is ErrorCode.NONE else _refused(tips, append_error(error)), now_us)
 
         self._append(number, records, committed, now_us)
+
+    def _tell(self, request: StateRequest, response: ShareGroupStateResponse) -> None:
+        """The history knows where a group begins anew."""
+        if not isinstance(request, InitializeShareGroupStateRequest | DeleteShareGroupStateRequest):
+            return
+        for part, answer in zip(request.partitions, response.partitions, strict=True):
+            if answer.error is ErrorCode.NONE:
+                topic = self._ctx.image.topics_by_id.get(_tip_of(part).topic_id)
+                tp = None if topic is None else TopicPartition(topic.name, _tip_of(part).partition)
+                self._notes.initialized(tp, request.group_id, getattr(part, "start_offset", -1))
 
     def _append(
         self, number: int, records: Records, committed: Callable[[ErrorCode, int, int], None], now_us: int

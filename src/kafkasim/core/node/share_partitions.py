@@ -31,6 +31,7 @@ from kafkasim.core.model.timers import Timers
 from kafkasim.core.node.context import BrokerContext
 from kafkasim.core.node.data_plane import DataPlane
 from kafkasim.core.node.share_configs import ShareConfigs
+from kafkasim.core.node.share_notes import ShareNotes
 from kafkasim.core.node.share_persister import SharePersister
 from kafkasim.core.replica.leader import LeaderReplica
 from kafkasim.core.share.acknowledge import expire_one
@@ -41,7 +42,6 @@ from kafkasim.core.share.partition import (
     INITIALIZING,
     SharePartition,
     StateWrite,
-    archived_in,
 )
 
 #: (group id, topic partition by id)
@@ -85,6 +85,7 @@ class SharePartitions:
         #: Topic partition -> the keys of its share partitions.
         self.by_tp: dict[TopicPartition, dict[Key, None]] = {}
         self._timers: Timers[Key] = Timers()
+        self.notes = ShareNotes(ctx)
         #: Why a share partition could not be loaded; told to the fetches that wait for it.
         self.failures: dict[Key, ErrorCode] = {}
 
@@ -146,6 +147,8 @@ class SharePartitions:
             if error is not ErrorCode.NONE:
                 self.drop(key, now_us)
                 self.failures[key] = error
+            else:
+                self.notes.loaded(self.tp_of(key[1]), made, state)
             self._wake(key, now_us)
 
         part = PartitionStateRead(key[1], made.leader_epoch)
@@ -186,17 +189,15 @@ class SharePartitions:
             write.delivery_complete_count,
             write.batches,
         )
-        for batch in archived_in(write.batches):
-            tp = self.tp_of(key[1])
-            count = batch.delivery_count
-            offsets = (batch.first_offset, batch.last_offset)
-            self._ctx.note("share records archived", tp, group=key[0], offsets=offsets, delivery_count=count)
 
         def done(state: PartitionState, now_us: int) -> None:
             error = _PERSISTER_ERRORS.get(state.error, ErrorCode.UNKNOWN_SERVER_ERROR)
             if error in _FENCING and self._partitions.get(key) is partition:
                 self.drop(key, now_us)
-            if partition.on_written(write, error, now_us):
+            woken = partition.on_written(write, error, now_us)
+            if self._partitions.get(key) is partition:
+                self.notes.written(self.tp_of(key[1]), partition, write, error)
+            if woken:
                 self._wake(key, now_us)
             self.touched(key, partition, now_us)
 

@@ -348,16 +348,22 @@ class SharePlane:
             return 0
         offset = partition.next_fetch_offset()
         if not leader.log.start <= offset <= leader.log.end:
+            before = partition.start_offset
             partition.update_log_start(leader.log.start)
+            self.partitions.notes.moved(leader.tp, partition, before)
             self._wake(key, now_us)
             return 0
+        notes = self.partitions.notes
         batches = leader.log.read(offset, max_bytes, leader.high_watermark, True)
         acquired, count = acquire(
             partition,
             Wanted(request.member_id, batches, offset, max_records, request.batch_size, request.acquire_mode, now_us),
         )
         self.partitions.touched(key, partition, now_us)
+        if batches and offset < batches[0].base_offset:
+            notes.skipped(leader.tp, partition, offset, batches[0].base_offset - 1)
         if acquired:
+            notes.acquired(leader.tp, partition, request.member_id, acquired)
             first, last = acquired[0].first_offset, acquired[-1].last_offset
             sent = tuple(batch for batch in batches if batch.last_offset >= first and batch.base_offset <= last)
             exchange.fetched[partition.tip] = PartitionShareFetched(

@@ -22,7 +22,7 @@ from kafkasim.core.model.share_messages import (
     StateBatch,
 )
 from kafkasim.core.share.in_flight import ACKNOWLEDGED, ACQUIRED, ARCHIVED, AVAILABLE, InFlightBatch, InFlightState
-from kafkasim.core.share.partition import Done, SharePartition, Update
+from kafkasim.core.share.partition import LOCK_TIMED_OUT, SESSION_ENDED, Done, SharePartition, Update
 
 _STATE_AFTER = {ACK_ACCEPT: ACKNOWLEDGED, ACK_RELEASE: AVAILABLE, ACK_REJECT: ARCHIVED, ACK_GAP: ARCHIVED}
 
@@ -40,17 +40,19 @@ def acknowledge(
         error = _acknowledge_batch(partition, member_id, batch, updates, now_us)
         if error is not _NONE:
             break
-    _end(partition, updates, error, done, now_us)
+    _end(partition, member_id, updates, error, done, now_us)
 
 
-def _end(partition: SharePartition, updates: list[Update], error: ErrorCode, done: Done, now_us: int) -> None:
+def _end(
+    partition: SharePartition, member_id: str, updates: list[Update], error: ErrorCode, done: Done, now_us: int
+) -> None:
     if error is not _NONE:
         partition.settle(updates, kept=False, now_us=now_us)
         done(error, now_us)
     elif not updates:
         done(_NONE, now_us)
     else:
-        partition.persist(updates, done, held=True)
+        partition.persist(updates, done, held=True, member_id=member_id)
 
 
 def _acknowledge_batch(
@@ -122,12 +124,14 @@ def _apply(
         state.lock_until_us = partition.lock(bounds[0], bounds[1], now_us)
         return _NONE
     state.begin(_STATE_AFTER[kind], partition.settings.delivery_count_limit)
-    _count(partition, state, bounds, updates)
+    _count(partition, state, bounds, kind, updates)
     return _NONE
 
 
-def _count(partition: SharePartition, state: InFlightState, bounds: tuple[int, int], updates: list[Update]) -> None:
-    updates.append((state, StateBatch(bounds[0], bounds[1], state.state, state.delivery_count)))
+def _count(
+    partition: SharePartition, state: InFlightState, bounds: tuple[int, int], reason: int, updates: list[Update]
+) -> None:
+    updates.append((state, StateBatch(bounds[0], bounds[1], state.state, state.delivery_count), reason))
     if state.is_terminal:
         partition.delivery_complete_count += partition.counted(*bounds)
 
@@ -149,8 +153,8 @@ def release_acquired(partition: SharePartition, member_id: str, done: Done, now_
         for run_first, run_last, state in batch.runs():
             if state.state == ACQUIRED and state.member_id == member_id:
                 state.begin(ARCHIVED if run_last < partition.start_offset else AVAILABLE, limit)
-                _count(partition, state, (run_first, run_last), updates)
-    _end(partition, updates, _NONE, done, now_us)
+                _count(partition, state, (run_first, run_last), SESSION_ENDED, updates)
+    _end(partition, member_id, updates, _NONE, done, now_us)
 
 
 # --- a lock runs out -------------------------------------------------------------------------------------------------
@@ -181,5 +185,5 @@ def _expire(partition: SharePartition, state: InFlightState, bounds: tuple[int, 
     if state.state != ARCHIVED:
         partition.find_next = True
     updates: list[Update] = []
-    _count(partition, state, bounds, updates)
+    _count(partition, state, bounds, LOCK_TIMED_OUT, updates)
     partition.persist(updates, None, held=False)

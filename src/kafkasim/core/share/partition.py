@@ -23,7 +23,7 @@ import attrs
 from kafkasim.core.model.effects import NEVER_US
 from kafkasim.core.model.errors import ErrorCode
 from kafkasim.core.model.share_messages import PartitionState, StateBatch, TopicIdPartition
-from kafkasim.core.share.in_flight import ARCHIVED, AVAILABLE, InFlightBatch, InFlightState
+from kafkasim.core.share.in_flight import AVAILABLE, InFlightBatch, InFlightState
 
 #: States of the share partition itself.
 EMPTY = "EMPTY"
@@ -34,8 +34,10 @@ FENCED = "FENCED"
 
 #: ``done(error, now_us)``.
 Done: TypeAlias = Callable[[ErrorCode, int], None]
-#: A record state that a write persists, and what it persists of it.
-Update: TypeAlias = "tuple[InFlightState, StateBatch]"
+#: A record state that a write persists, what it persists of it, and why: an acknowledge type, or one of the two below.
+Update: TypeAlias = "tuple[InFlightState, StateBatch, int]"
+SESSION_ENDED = -1
+LOCK_TIMED_OUT = -2
 
 
 @attrs.define(slots=True, eq=False)
@@ -50,13 +52,18 @@ class ShareSettings:
 
 @attrs.define(slots=True, eq=False)
 class StateWrite:
-    """What is to be persisted. ``held`` are states whose change waits for it; of a lock timeout there are none."""
+    """What is to be persisted. ``held`` are states whose change waits for it; of a lock timeout there are none.
+
+    ``member_id``: by whom, and ``reasons`` why, for each of ``batches``.
+    """
 
     batches: tuple[StateBatch, ...]
     start_offset: int
     delivery_complete_count: int
     held: list[Update]
     done: Done | None
+    member_id: str = ""
+    reasons: tuple[int, ...] = ()
 
 
 @attrs.define(slots=True, eq=False)
@@ -261,15 +268,17 @@ class SharePartition:
 
     # --- writing ---------------------------------------------------------------------------------------------------
 
-    def persist(self, updates: list[Update], done: Done | None, *, held: bool) -> None:
+    def persist(self, updates: list[Update], done: Done | None, *, held: bool, member_id: str = "") -> None:
         """Ask for a write of ``updates``; ``held`` changes are kept or rolled back when its outcome is known."""
         self.writes.append(
             StateWrite(
-                tuple(batch for _, batch in updates),
+                tuple(batch for _, batch, _ in updates),
                 self.start_offset,
                 self.delivery_complete_count,
                 updates if held else [],
                 done,
+                member_id,
+                tuple(reason for _, _, reason in updates),
             )
         )
 
@@ -286,7 +295,7 @@ class SharePartition:
 
     def settle(self, updates: Iterable[Update], *, kept: bool, now_us: int) -> None:
         """End the changes that were marked."""
-        for state, persisted in updates:
+        for state, persisted, _ in updates:
             state.finish(kept=kept, now_us=now_us)
             if state.state == AVAILABLE:
                 self.find_next = True
@@ -420,8 +429,3 @@ class SharePartition:
         if self.firsts:
             assert self.end_offset >= self.start_offset - 1
         assert self.delivery_complete_count >= 0
-
-
-def archived_in(batches: Iterable[StateBatch]) -> list[StateBatch]:
-    """Those of ``batches`` that nobody will ever see again without having been acknowledged."""
-    return [batch for batch in batches if batch.delivery_state == ARCHIVED]
