@@ -11,9 +11,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kafkasim.check.budget import Budget
 from kafkasim.check.guarantees import Guarantee
 from kafkasim.check.history_lines import history_lines
-from kafkasim.check.log_oracles import LogView
+from kafkasim.check.log_oracles import LogView, budget_of
 from kafkasim.check.report import Report
 from kafkasim.check.run import check_history
 from kafkasim.confluent_kafka.install import INSTALLATION
@@ -284,6 +285,10 @@ class Cluster(SimulatedCluster):
             report.add("task-failed", f"task {task.name!r} ended with {task.exception!r}")
         return report
 
+    def budget(self) -> Budget:
+        """Where more was harmed than must survive, and which losses that excuses: ``cluster.budget().overruns``."""
+        return budget_of(self.history.events, self._log_views())
+
     def guarantee(self, group: str | None = None, *, topics: str | Sequence[str] = (), **promises: Any) -> Guarantee:
         """Promise something that ``check`` then holds the history against: ``guarantee("billing", at_least_once=True)``.
 
@@ -303,11 +308,12 @@ class Cluster(SimulatedCluster):
         for topic in image.topics.values() if image is not None else ():
             is_compacted = "compact" in image.topic_config(topic.name, "cleanup.policy")
             min_isr = image.topic_int(topic.name, "min.insync.replicas")
+            is_unclean = image.topic_bool(topic.name, "unclean.leader.election.enable")
             for state in topic.partitions:
                 batches = self.log(state.tp)
                 replica = self._leader_replica(state)
                 start = 0 if replica is None else replica.log_start
                 views[state.tp] = LogView(
-                    batches, start, min_isr, len(state.replicas), is_compacted, replica is not None
+                    batches, start, min_isr, len(state.replicas), is_compacted, replica is not None, is_unclean
                 )
         return views

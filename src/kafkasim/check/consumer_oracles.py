@@ -2,6 +2,8 @@
 
 R1 poll-back: within one assignment, an offset at or below one already given.     R2 poll-skip: visible records jumped over.
 P6 inconsistent-offset: one offset that held two different records.
+
+Rule 1:   where a loss is excused by the run's budget, readers go back to where the log ends: told as allowed, like the loss.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 
+from kafkasim.check.budget import Budget
 from kafkasim.check.identity import BY_COLUMNS, Identity
 from kafkasim.check.log_oracles import LogView
 from kafkasim.check.report import Report
@@ -16,13 +19,19 @@ from kafkasim.core.model.history import Assigned, Delivered, HistoryEvent, Revok
 from kafkasim.core.model.ids import TopicPartition
 
 
-def check_deliveries(events: Iterable[HistoryEvent], logs: Mapping[TopicPartition, LogView], report: Report) -> None:
+def check_deliveries(
+    events: Iterable[HistoryEvent],
+    logs: Mapping[TopicPartition, LogView],
+    report: Report,
+    budget: Budget | None = None,
+) -> None:
     """R1 and R2, per consumer and partition, from one ``Assigned`` (or ``Sought``) to the next. O(events)."""
+    budget = budget or Budget(())
     next_offset: dict[tuple[str, TopicPartition], int] = {}
     visible = {tp: [batch.base_offset for batch in view.batches if not batch.is_control] for tp, view in logs.items()}
     for event in events:
         if isinstance(event, Delivered):
-            _check_delivery(event, next_offset, logs, visible, report)
+            _check_delivery(event, next_offset, logs, visible, report, budget)
         elif isinstance(event, Assigned | Revoked):
             for tp in event.partitions:
                 next_offset.pop((event.client, tp), None)
@@ -36,13 +45,19 @@ def _check_delivery(
     logs: Mapping[TopicPartition, LogView],
     visible: Mapping[TopicPartition, list[int]],
     report: Report,
+    budget: Budget,
 ) -> None:
     batch = event.batch
     first, last = batch.offset_at(event.start), batch.offset_at(event.stop - 1)
     report.count("deliveries", event.stop - event.start)
     expected = next_offset.get((event.client, event.tp))
     if expected is not None and first < expected:
-        report.add("poll-back", f"{event.client} was given {event.tp} offset {first} after {expected - 1}")
+        text = f"{event.client} was given {event.tp} offset {first} after {expected - 1}"
+        excuse = budget.excuse(event.tp, expected - 1, event.at_us)
+        if excuse is None:
+            report.add("poll-back", text)
+        else:
+            report.allow("poll-back", f"{text} ({excuse})")
     elif expected is not None and first > expected:
         view = logs.get(event.tp)
         if view is not None and not view.is_compacted and _has_visible(visible[event.tp], view, expected, first):
@@ -64,10 +79,12 @@ def check_consistency(
     logs: Mapping[TopicPartition, LogView],
     report: Report,
     identity: Identity = BY_COLUMNS,
+    budget: Budget | None = None,
 ) -> None:
     """P6: two consumers, or a consumer and the log, hold different records at one offset. O(events)."""
     seen: dict[tuple[TopicPartition, int], object] = {}
     told: set[tuple[TopicPartition, int]] = set()
+    budget = budget or Budget(())
     for event in events:
         if not isinstance(event, Delivered):
             continue
@@ -78,7 +95,10 @@ def check_consistency(
         if earlier != found and key not in told and view is not None and not view.is_compacted:
             told.add(key)
             text = f"{event.tp} offset {event.batch.base_offset} held different records at different times"
-            if view.promises_acked:
-                report.add("inconsistent-offset", text)
-            else:
+            excuse = budget.excuse(event.tp, event.batch.base_offset, event.at_us)
+            if not view.promises_acked:
                 report.allow("inconsistent-offset", f"{text} (replicas may diverge with these settings)")
+            elif excuse is not None:
+                report.allow("inconsistent-offset", f"{text} ({excuse})")
+            else:
+                report.add("inconsistent-offset", text)

@@ -225,8 +225,9 @@ def _check_drained(
         part = parts.get(tp, _Part())
         view = logs.get(tp)
         given = dict.fromkeys(part.given)
-        first = 0 if view is None else view.start_offset
-        unseen = [o for start, stop in acked.get(tp, ()) for o in range(max(start, first), stop) if o not in given]
+        first, end = (0, None) if view is None else (view.start_offset, view.end_offset)
+        spans = [(max(start, first), stop if end is None else min(stop, end)) for start, stop in acked.get(tp, ())]
+        unseen = [offset for start, stop in spans for offset in range(start, stop) if offset not in given]
         if unseen:
             some = ", ".join(map(str, unseen[:_MOST_TOLD])) + (" …" if len(unseen) > _MOST_TOLD else "")
             report.add("unseen", f"{guarantee.whom} was never given {len(unseen)} records of {tp} (offsets {some})")

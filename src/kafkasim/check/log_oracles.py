@@ -2,7 +2,7 @@
 
 Rule 1:   a batch is looked up by its ``Identity``, never compared with every other.
 Rule 2:   a loss counts as a breach only where the settings promise the record: acks=all, and min.insync.replicas of two or more
-          where there are several replicas. Elsewhere it is told as allowed.
+          where there are several replicas, and where the run's faults stayed within its budget. Elsewhere it is told as allowed.
 
 P1 acked-loss: acknowledged, not in the log although at or above its start.       P3 log-duplicate: one record at two offsets.
 """
@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import attrs
 
+from kafkasim.check.budget import Budget
 from kafkasim.check.identity import BY_COLUMNS, Identity
 from kafkasim.check.report import Report
 from kafkasim.core.model.errors import ErrorCode
@@ -33,10 +34,27 @@ class LogView:
     replication_factor: int = 1
     is_compacted: bool = False
     has_leader: bool = True
+    allows_unclean: bool = False
 
     @property
     def promises_acked(self) -> bool:
         return self.replication_factor > 1 and self.min_insync_replicas >= 2
+
+    @property
+    def end_offset(self) -> int | None:
+        """Where the log ends; None where nobody can tell."""
+        if not self.has_leader:
+            return None
+        return self.batches[-1].next_offset if self.batches else self.start_offset
+
+
+def budget_of(events: Iterable[HistoryEvent], logs: Mapping[TopicPartition, LogView]) -> Budget:
+    """The budget of a run, with the settings of its topics."""
+    return Budget(
+        events,
+        {tp.topic: view.min_insync_replicas for tp, view in logs.items()},
+        frozenset(tp.topic for tp, view in logs.items() if view.allows_unclean),
+    )
 
 
 def check_acked(
@@ -45,8 +63,10 @@ def check_acked(
     report: Report,
     identity: Identity = BY_COLUMNS,
     no_loss: frozenset[str] = frozenset(),
+    budget: Budget | None = None,
 ) -> None:
     """P1 over every delivery report without an error. ``no_loss``: topics that promise it whatever their settings. O(events + batches)."""
+    budget = budget or Budget(())
     at_offset = {
         tp: {batch.base_offset: batch for batch in view.batches} for tp, view in logs.items() if not view.is_compacted
     }
@@ -61,20 +81,26 @@ def check_acked(
             continue
         found = at_offset[event.tp].get(event.base_offset)
         if found is None or identity.of(found) != identity.of(event.batch):
-            _tell_loss(event, view, report, is_promised=event.tp.topic in no_loss)
+            _tell_loss(event, view, report, budget, is_promised=event.tp.topic in no_loss)
 
 
-def _tell_loss(event: Acked, view: LogView, report: Report, *, is_promised: bool) -> None:
+def _tell_loss(event: Acked, view: LogView, report: Report, budget: Budget, *, is_promised: bool) -> None:
     first, last = event.base_offset + event.start, event.base_offset + event.stop - 1
     place = f"{event.tp} offset {first}" if first == last else f"{event.tp} offsets {first}..{last}"
     text = f"{place}, acknowledged to {event.client} at {event.at_us / 1e6:.6f} s, are not in the log"
     if is_promised:
         report.add("acked-loss", f"{text} (no_loss was promised)")
-    elif event.acks != ACKS_ALL:
+        return
+    if event.acks != ACKS_ALL:
         report.allow("acked-loss", f"{text} (acks={event.acks} does not wait for replicas)")
-    elif not view.promises_acked:
-        why = f"replication factor {view.replication_factor}, min.insync.replicas {view.min_insync_replicas}"
+        return
+    min_insync = budget.min_insync(event.tp.topic, event.at_us, view.min_insync_replicas)
+    excuse = budget.excuse(event.tp, event.base_offset, event.at_us)
+    if view.replication_factor < 2 or min_insync < 2:
+        why = f"replication factor {view.replication_factor}, min.insync.replicas {min_insync}"
         report.allow("acked-loss", f"{text} ({why}: one copy was promised)")
+    elif excuse is not None:
+        report.allow("acked-loss", f"{text} ({excuse})")
     else:
         report.add("acked-loss", text)
 

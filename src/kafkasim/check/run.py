@@ -8,7 +8,7 @@ from kafkasim.check.consumer_oracles import check_consistency, check_deliveries
 from kafkasim.check.effects import check_effects
 from kafkasim.check.guarantees import Guarantee
 from kafkasim.check.identity import BY_COLUMNS, Identity
-from kafkasim.check.log_oracles import LogView, check_acked, check_duplicates
+from kafkasim.check.log_oracles import LogView, budget_of, check_acked, check_duplicates
 from kafkasim.check.report import Report
 from kafkasim.core.model.history import HistoryEvent
 from kafkasim.core.model.ids import TopicPartition
@@ -26,9 +26,10 @@ def check_history(
     """
     report = Report()
     no_loss = frozenset(topic for guarantee in guarantees if guarantee.no_loss for topic in guarantee.topics)
-    check_acked(events, logs, report, identity, no_loss)
+    budget = budget_of(events, logs)
+    check_acked(events, logs, report, identity, no_loss, budget)
     check_duplicates(events, logs, report, identity)
-    check_deliveries(events, logs, report)
-    check_consistency(events, logs, report, identity)
+    check_deliveries(events, logs, report, budget)
+    check_consistency(events, logs, report, identity, budget)
     check_effects(events, logs, guarantees, report)
     return report

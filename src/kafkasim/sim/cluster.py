@@ -33,6 +33,7 @@ from kafkasim.sim.drive import ClientShell, ServerShell
 from kafkasim.sim.hosts import Host
 from kafkasim.sim.injection import Injection, Injections
 from kafkasim.sim.links import Link
+from kafkasim.sim.losses import note_losses
 from kafkasim.sim.network_faults import NetworkFaults
 from kafkasim.sim.plan import Fault, Plan
 from kafkasim.sim.world import World
@@ -99,10 +100,18 @@ class ServerProcess:
         self._end("crashed")
 
     def power_loss(self) -> None:
-        """The machine is gone: what was not flushed is lost, and nobody is left to reset its connections."""
+        """The machine is gone: what was not flushed is lost, and nobody is left to reset its connections.
+
+        Of a process that died before, the page cache goes now; one that stopped in order had flushed everything.
+        """
+        note_losses(self._cluster, self, "lost power", self._lose_power)
+
+    def _lose_power(self) -> None:
         if self._shell is not None:
             self._end("off", silent=True)
-            self.storage.power_loss()
+        elif self.state == "crashed":
+            self.state = "off"
+        self.storage.power_loss()
 
     def shutdown(self) -> None:
         """SIGTERM: a controlled shutdown; the process ends when the controller lets it go."""

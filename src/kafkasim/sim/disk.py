@@ -21,6 +21,7 @@ from kafkasim.core.model.messages import FetchResponse, ProduceRequest
 from kafkasim.errors import ConfigurationError
 from kafkasim.sim.drive import ServerShell
 from kafkasim.sim.endpoint import Channel
+from kafkasim.sim.losses import note_losses
 
 if TYPE_CHECKING:
     from kafkasim.sim.cluster import ServerProcess, SimulatedCluster
@@ -52,7 +53,7 @@ class Disk:
                 f"the disk of broker {self._process.id} cannot be replaced while its process is {self._process.state}: "
                 "crash it or shut it down first"
             )
-        self._process.storage.replace()
+        note_losses(self._cluster, self._process, "got an empty disk", self._process.storage.replace)
         self.become("healthy")
 
     def recover_at(self, bytes_per_second: int) -> None:

@@ -113,5 +113,5 @@ def _take(cluster: SimulatedCluster, oracle: ReplicationOracle, event: HistoryEv
     elif kind == "controller-active":
         active_epoch: Any = dict(event.fields)["epoch"]
         oracle.on_controller(event.node, active_epoch)
-    elif kind == "disk replaced" or (kind == "power_loss" and cluster.process(event.node).node is not None):
+    elif kind == "disk replaced" or (kind == "power_loss" and cluster.process(event.node).state != "stopped"):
         oracle.on_power_loss(event.node)

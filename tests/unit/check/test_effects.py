@@ -77,7 +77,7 @@ def random_history(draw: random.Random) -> list[HistoryEvent]:
 
 def found(events: Sequence[HistoryEvent], guarantee: Guarantee, start_offset: int = 0) -> Report:
     report = Report()
-    check_effects(events, {TP: LogView([], start_offset)}, [guarantee], report)
+    check_effects(events, {TP: LogView([], start_offset, has_leader=False)}, [guarantee], report)
     return report
 
 

@@ -1,0 +1,51 @@
+"""What a loss of power or of a disk takes from a server's logs, and who holds it still.
+
+Inputs:   a server process, and what is done to its storage.      Effects: a note ``data lost`` where logs are shorter afterwards.
+Rule 1:   white-box truth, for those who judge: a replica is whole if its log, on disk or in a page cache, reaches the high watermark.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from kafkasim.core.model.effects import Note
+from kafkasim.core.model.ids import NodeId, TopicPartition
+
+if TYPE_CHECKING:
+    from kafkasim.sim.cluster import ServerProcess, SimulatedCluster
+
+
+def note_losses(cluster: SimulatedCluster, process: ServerProcess, how: str, harm: Callable[[], None]) -> None:
+    """Do ``harm`` to the storage of a process; ``how`` says what happened, as reports do."""
+    logs = dict(process.storage.broker.logs)
+    before = {tp: (log.end, _high_watermark(cluster, tp)) for tp, log in logs.items() if log.end > log.start}
+    harm()
+    after = process.storage.broker.logs
+    lost = []
+    for tp, (end, high_watermark) in before.items():
+        kept = after[tp].end if tp in after else 0
+        if kept < end:
+            lost.append((tp, kept, _whole(cluster, tp, logs[tp].topic_id, high_watermark)))
+    if lost:
+        cluster._on_note(process.id, Note("data lost", process.id, (("how", how), ("partitions", tuple(lost)))))
+
+
+def _high_watermark(cluster: SimulatedCluster, tp: TopicPartition) -> int:
+    """The highest that anybody knows: after a loss it may be too high, and then nobody counts as whole."""
+    known = [log.checkpointed_high_watermark for log in _logs(cluster, tp).values()]
+    for node in cluster._live_nodes():
+        replica = None if node.broker is None else node.broker.data_plane.replica(tp)
+        if replica is not None:
+            known.append(replica.high_watermark)
+    return max(known, default=0)
+
+
+def _whole(cluster: SimulatedCluster, tp: TopicPartition, topic_id: str, high_watermark: int) -> tuple[NodeId, ...]:
+    copies = _logs(cluster, tp)
+    return tuple(node for node, log in copies.items() if log.topic_id == topic_id and log.end >= high_watermark)
+
+
+def _logs(cluster: SimulatedCluster, tp: TopicPartition) -> dict[NodeId, Any]:
+    logs = {node: cluster.process(node).storage.broker.logs.get(tp) for node in cluster.broker_ids()}
+    return {node: log for node, log in logs.items() if log is not None}
