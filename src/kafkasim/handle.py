@@ -18,6 +18,7 @@ from kafkasim.check.log_oracles import LogView, budget_of
 from kafkasim.check.report import Report
 from kafkasim.check.run import check_history
 from kafkasim.confluent_kafka.install import INSTALLATION
+from kafkasim.core.group.partitioning import coordinator_partition
 from kafkasim.core.model.ids import TopicPartition
 from kafkasim.core.model.views import StoredRecord
 from kafkasim.errors import ConfigurationError
@@ -27,10 +28,13 @@ from kafkasim.sim.files import write_whole
 from kafkasim.sim.hosts import Host
 from kafkasim.sim.tasks import Task
 from kafkasim.views.chain import Explanation
+from kafkasim.views.clients import Clients
 from kafkasim.views.facts import Facts
+from kafkasim.views.group_stall import coordinator_place, explain_group
 from kafkasim.views.lag import GroupLag, group_lag
 from kafkasim.views.ledger import Ledger
 from kafkasim.views.metrics import Metrics
+from kafkasim.views.record_life import LogNow, explain_record
 from kafkasim.views.why import explain_partition
 
 if TYPE_CHECKING:
@@ -248,16 +252,55 @@ class Cluster(SimulatedCluster):
         """
         return group_lag(self.history, group, self.now, committed=committed)
 
-    def why(self, topic: str, partition: int, at: float | None = None) -> Explanation:
-        """Why a partition is (or, ``at`` a virtual time, was) as it is: print it for the chain, ``steps`` for the data."""
+    def why(
+        self,
+        topic: str | None = None,
+        partition: int | None = None,
+        at: float | None = None,
+        *,
+        record: str | bytes | tuple[str, int, int] | None = None,
+        group: str | None = None,
+    ) -> Explanation:
+        """Why something is as it is: print it for the chain of causes, ``steps`` for the data.
+
+        ``why("orders", 0)``: a partition's leader, ISR and ELR, now or ``at`` a virtual time.
+        ``why(record="order-17")``, with ``group="billing"``: what became of a record (by value, key, or (topic, partition, offset)).
+        ``why(group="billing")``: what keeps a group from getting on, now or ``at`` a virtual time.
+
+        Raises KeyError for what there never was, ValueError for a time outside the run, TypeError for another combination.
+        """
         facts = self.facts("why()")
         if at is not None and not 0 <= at <= self.now:
-            raise ValueError(
-                f"why({topic!r}, {partition}, at={at}): the run goes from 0 to {self.now:.6f} virtual seconds"
-            )
+            raise ValueError(f"why(at={at}): the run goes from 0 to {self.now:.6f} virtual seconds")
         at_us = self.now_us if at is None else round(at * 1_000_000)
-        first = self._processes[0]
-        return explain_partition(facts, first.static_config, TopicPartition(topic, partition), at_us, first.voters)
+        config, events = self.static_config, self.history.events
+        if topic is not None and partition is not None and record is None and group is None:
+            voters = self._processes[0].voters
+            return explain_partition(facts, config, TopicPartition(topic, partition), at_us, voters)
+        if topic is None and partition is None and record is not None and at is None:
+            wanted = record.encode() if isinstance(record, str) else record
+            return explain_record(events, facts, config, wanted, group, self._log_now, self._known_clients(), at_us)
+        if topic is None and partition is None and record is None and group is not None:
+            place = coordinator_place(coordinator_partition(group, self._offsets_partitions()))
+            return explain_group(events, facts, config, group, place, self._known_clients(), at_us)
+        raise TypeError(
+            "why() explains a partition: why(topic, partition, at=...), a record: why(record=..., group=...), "
+            "or a group: why(group=..., at=...)"
+        )
+
+    def _log_now(self, tp: TopicPartition) -> LogNow:
+        view = self._log_views().get(tp)
+        return LogNow((), 0, False) if view is None else LogNow(view.batches, view.start_offset, view.has_leader)
+
+    def _known_clients(self) -> Clients:
+        lives = self.client_lives.items()
+        return Clients(
+            {name: life.host for name, life in lives if life.host is not None},
+            {name: life.ended_us for name, life in lives if life.ended_us is not None},
+        )
+
+    def _offsets_partitions(self) -> int:
+        return int(self.static_config.get("offsets.topic.num.partitions", 50))
 
     @property
     def static_config(self) -> dict[str, str]:
