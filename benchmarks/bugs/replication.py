@@ -58,9 +58,29 @@ def replicated(
         prepare,
         {"brokers": 3, "controllers": 1, "config": CONFIG, "features": dict(features or {})},
         partitions=(f"{TOPIC}-0",),
-        settle_s=3.0,
+        settle_s=60.0,
         span_s=records * gap_s,
+        settled=is_settled,
     )
+
+
+def is_settled(cluster: Cluster) -> bool:
+    """Every process is registered and serves, every replica is in sync, and everything that the leader has is committed."""
+    image = cluster._controller_image()
+    for broker in cluster.broker_ids():
+        node, known = cluster.process(broker).node, image.brokers.get(broker)
+        if node is None or node.broker is None or known is None or known.fenced:
+            return False
+        if node.broker.ctx.broker_epoch != known.broker_epoch:
+            return False
+    topic = image.topics.get(TOPIC)
+    for state in () if topic is None else topic.partitions:
+        if len(state.isr) < len(state.replicas):
+            return False
+        leader = cluster._leader_replica(state)
+        if leader is None or leader.high_watermark < leader.log_end or leader.leader_epoch < state.leader_epoch:
+            return False
+    return True
 
 
 def _protected_by(feature: str, name: str, **more: Any) -> Callable[[bool], Scenario]:

@@ -134,9 +134,12 @@ def stop(target: str = "client", **trigger: Any) -> Fault:
 
 
 def _fault(what: str, target: str, for_s: float | None, trigger: dict[str, Any], **more: Any) -> Fault:
-    unknown = [name for name in trigger if name not in ("at", "on", "nth", "when")]
+    unknown = [name for name in trigger if name not in ("at", "on", "nth", "when", "then")]
     if unknown:
-        raise TypeError(f"{what}() has no argument {unknown[0]!r}; triggers are at=, on= with nth=, and when=")
+        raise TypeError(
+            f"{what}() has no argument {unknown[0]!r}; triggers are at=, on= with nth=, and when=, each with then=True to "
+            "count from the fault before it"
+        )
     if "at" in trigger:
         trigger["at_s"] = trigger.pop("at")
     return Fault(what, target, for_s=for_s, **trigger, **more)

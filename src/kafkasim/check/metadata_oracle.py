@@ -69,14 +69,18 @@ class MetadataOracle:
         partitions = self._partitions.get(key[0], [])
         return partitions[key[1]] if key[1] < len(partitions) else None
 
+    def topic_id(self, name: str) -> str | None:
+        return self._ids.get(name)
+
     def topic_name(self, topic_id: str) -> str:
         return self._names.get(topic_id, topic_id)
 
-    def take(self, batch: MetadataBatch) -> None:
+    def take(self, batch: MetadataBatch) -> list[tuple[str, int]]:
+        """Returns the partitions that changed."""
         end = self._log[-1].next_offset if self._log else 0
         if batch.base_offset < end:
             self._compare(batch)
-            return
+            return []
         if batch.base_offset != end:
             self._report.add("metadata-match", f"a batch at {batch.base_offset} is committed, the log ends at {end}")
         if self._log and batch.epoch < self._log[-1].epoch:
@@ -91,6 +95,7 @@ class MetadataOracle:
                 self._report.add(
                     "fenced-not-in-isr", f"broker {node} is fenced and in {self._in_isr[node]} ISRs at {end}"
                 )
+        return [(r.topic_id, r.partition) for r in batch.records if isinstance(r, PartitionChangeRecord)]
 
     def _compare(self, batch: MetadataBatch) -> None:
         """K7: what was committed never changes."""

@@ -198,10 +198,10 @@ class ReplicationOracle:
             self._add("log-matching", key, f"broker {node} (epoch {epoch}): {disagreement}")
 
     def _check_candidates(self, key: Key, partition: _Partition) -> None:
-        """B3: whoever may be elected cleanly holds everything that is committed."""
+        """B3: whoever may be elected cleanly holds everything that is committed. Asked when either changes."""
         view = self.metadata.view(key)
-        if view is None:
-            return
+        if view is None or any(epoch > partition.leader_epoch for epoch in view.unclean_epochs[-1:]):
+            return  # (An unclean election gives up a part of the truth as soon as its leader begins.)
         for node in view.candidates():
             copy = partition.copies.get(node)
             if copy is None or node in self.metadata.unsound:
@@ -246,7 +246,10 @@ class ReplicationOracle:
     def on_metadata(self, batches: Iterable[MetadataBatch]) -> None:
         """A quorum leader committed these."""
         for batch in batches:
-            self.metadata.take(batch)
+            for key in self.metadata.take(batch):
+                partition = self._partitions.get(key)
+                if partition is not None:
+                    self._check_candidates(key, partition)
 
     def on_controller(self, node: NodeId, epoch: int) -> None:
         """K1, K3: controller epochs rise, and each has one leader."""

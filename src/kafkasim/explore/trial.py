@@ -33,6 +33,7 @@ class Scenario:
         options: keyword arguments of ``kafkasim.Cluster``, the seed excepted.
         partitions: what faults aim at, as ``"orders-0"``.
         clients: tasks that faults may end, by name.
+        settled: ends the time between the end of the body and the verdict as soon as it is true.
         settle_s: virtual seconds between the end of the body, with all faults healed, and the verdict.
         span_s: virtual seconds over which faults that come at a time are spread: about as long as the body runs.
     """
@@ -45,6 +46,7 @@ class Scenario:
     clients: tuple[str, ...] = ()
     settle_s: float = 30.0
     span_s: float = 60.0
+    settled: Callable[[Cluster], bool] | None = None
 
     def with_features(self, features: Mapping[str, bool]) -> Scenario:
         """The same with protections switched: ``{"epoch_truncation": False}``."""
@@ -101,7 +103,7 @@ def run_trial(
             injection = cluster.inject(Plan.of(plan or Plan()))
             scenario.body(cluster)
             injection.heal()
-            cluster.run_for(scenario.settle_s)
+            _settle(scenario, cluster)
             report = cluster.check()
         except Exception as raised:
             error = raised
@@ -119,3 +121,11 @@ def run_trial(
         if on_end is not None:
             on_end(cluster, injection, trial)
         return trial
+
+
+def _settle(scenario: Scenario, cluster: Cluster) -> None:
+    settled = scenario.settled
+    if settled is None:
+        cluster.run_for(scenario.settle_s)
+    else:
+        cluster.wait(lambda: settled(cluster), round(scenario.settle_s * 1_000_000))

@@ -4,7 +4,8 @@ Inputs:   every message on the wire, every note of a server, the clock.      Eff
 Rule 1:   a fault happens in an event of its own, right after the moment that triggers it; a process that dies of it has not passed on the
           message at which it dies.
 Rule 2:   each fault fires once. What never fired is kept, to be told.
-Rule 3:   without a plan nothing watches, and a plan of times alone does not watch either.
+Rule 3:   a fault that waits for the one before it is armed in the event in which that one happens.
+Rule 4:   without a plan nothing watches, and a plan of times alone does not watch either.
 """
 
 from __future__ import annotations
@@ -60,8 +61,10 @@ class Injection:
         self._timers: list[Timer] = []
         self._done: set[int] = set()
         self._undo: list[Callable[[], None]] = []
-        for fault in plan:
-            self._arm(fault)
+        self._is_healed = False
+        for index, fault in enumerate(plan):
+            if index == 0 or not fault.then:
+                self._arm(fault)
 
     @property
     def unfired(self) -> list[Fault]:
@@ -75,6 +78,7 @@ class Injection:
 
     def heal(self) -> None:
         """Let nothing more happen, undo what is still broken: processes run, the network is whole."""
+        self._is_healed = True
         self._waiting.clear()
         for timer in self._timers:
             timer.cancel()
@@ -98,6 +102,11 @@ class Injection:
     @property
     def is_watching(self) -> bool:
         return bool(self._waiting)
+
+    @property
+    def will_watch(self) -> bool:
+        """Is there anything in the plan but times?"""
+        return any(fault.at_s is None for fault in self.plan)
 
     def on_message(self, stage: str, requester: int, server: int, request: Any) -> bool:
         """True: the process that would pass this message on dies first."""
@@ -214,8 +223,12 @@ class Injection:
         self._note(fault, hit)
 
     def _note(self, fault: Fault, hit: tuple[str, ...]) -> None:
-        self._done.add(next(i for i, planned in enumerate(self.plan) if planned is fault and i not in self._done))
+        index = next(i for i, planned in enumerate(self.plan) if planned is fault and i not in self._done)
+        self._done.add(index)
         self.fired.append(Fired(fault, self._cluster.now, hit))
+        following = self.plan.faults[index + 1 : index + 2]
+        if following and following[0].then and not self._is_healed:
+            self._arm(following[0])
 
     def _harm(self, fault: Fault, servers: list[int]) -> None:
         for node in servers:
@@ -365,7 +378,7 @@ class Injections:
         check_places(self._cluster, plan)
         injection = Injection(self._cluster, plan)
         self._all.append(injection)
-        if injection.is_watching:
+        if injection.will_watch:
             self._cluster.fabric.watch = self._on_message
             self._cluster.on_note = self._on_note
         return injection

@@ -3,7 +3,8 @@
 Inputs:   faults, each with one trigger: a time, the n-th occurrence of an event, or a condition.
 Rule 1:   a plan is data. It prints, compares, adds up, and is the same after TOML or JSON; it holds no function and no cluster.
 Rule 2:   a target is a role (``leader:orders-0``) or a name (``broker:2``); a role is resolved when the fault fires.
-Rule 3:   what cannot be is refused when the value is made, with the fault's own words in the message.
+Rule 3:   a fault may wait for the one before it (``then``): a plan is a row of such chains. A fault taken out hands its place on.
+Rule 4:   what cannot be is refused when the value is made, with the fault's own words in the message.
 """
 
 from __future__ import annotations
@@ -77,6 +78,7 @@ class Fault:
         against: the other side of what is between two.
         one_way: only what goes from the target to ``against``.
         factor, extra_s: how slow.
+        then: wait for its moment only once the fault before it in the plan has happened; times and occurrences count from there.
 
     Raises ConfigurationError for what cannot be.
     """
@@ -92,6 +94,7 @@ class Fault:
     one_way: bool = False
     factor: float = 1.0
     extra_s: float = 0.0
+    then: bool = False
 
     def __attrs_post_init__(self) -> None:
         if self.what not in KINDS:
@@ -139,13 +142,13 @@ class Fault:
     @property
     def trigger(self) -> str:
         if self.at_s is not None:
-            return f"at {self.at_s:g}s"
+            return f"after {self.at_s:g}s" if self.then else f"at {self.at_s:g}s"
         if self.on is not None:
             return f"on {self.on} #{self.nth}"
         return f"when {self.when}"
 
     def __str__(self) -> str:
-        parts = [self.what, self.target]
+        parts = ["then", self.what, self.target] if self.then else [self.what, self.target]
         if self.what in _BETWEEN:
             parts.append(f"{'to' if self.one_way else 'from'} {self.against}")
         if self.what == "slow":

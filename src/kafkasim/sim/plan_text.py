@@ -19,7 +19,8 @@ from kafkasim.sim.plan import Fault, Plan
 #: Key in a file → field of a `Fault`, and how its value is read.
 _TIMES = {"at": "at_s", "for": "for_s", "extra": "extra_s"}
 _TEXTS = {"what": "what", "target": "target", "on": "on", "when": "when", "against": "against"}
-_KEYS = (*_TEXTS, *_TIMES, "nth", "one_way", "factor")
+_FLAGS = ("one_way", "then")
+_KEYS = (*_TEXTS, *_TIMES, *_FLAGS, "nth", "factor")
 _UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(us|ms|s|m|h)?")
 
@@ -79,7 +80,7 @@ def fault_to_values(fault: Fault) -> dict[str, Any]:
     for key in ("on", "when"):
         if getattr(fault, key) is not None:
             values[key] = getattr(fault, key)
-    for key in ("nth", "against", "one_way", "factor"):
+    for key in ("nth", "against", "one_way", "factor", "then"):
         if getattr(fault, key) != getattr(default, key):
             values[key] = getattr(fault, key)
     if fault.extra_s:
@@ -106,8 +107,8 @@ def _fault(number: int, table: Any) -> Fault:
             fields[key] = _of(str, f"{where}: `{key}`", value, "a text")
         elif key == "nth":
             fields[key] = _of(int, f"{where}: `nth`", value, "a whole number")
-        elif key == "one_way":
-            fields[key] = _of(bool, f"{where}: `one_way`", value, "true or false")
+        elif key in _FLAGS:
+            fields[key] = _of(bool, f"{where}: `{key}`", value, "true or false")
         else:
             fields[key] = float(_of((int, float), f"{where}: `factor`", value, "a number"))
     return Fault(**fields)

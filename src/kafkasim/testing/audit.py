@@ -14,7 +14,8 @@ from kafkasim.check.replication_oracle import ReplicationOracle
 from kafkasim.core.log.log import Log
 from kafkasim.core.log.settings import LogSettings
 from kafkasim.core.model.effects import Note
-from kafkasim.core.model.history import Happened, HistoryEvent
+from kafkasim.core.model.errors import ErrorCode
+from kafkasim.core.model.history import Acked, Happened, HistoryEvent
 from kafkasim.core.model.ids import NodeId, TopicPartition
 from kafkasim.core.model.records import RecordBatch
 from kafkasim.errors import ConfigurationError
@@ -99,6 +100,8 @@ def _outbox(cluster: SimulatedCluster, node: NodeId) -> list[Any]:
 
 
 def _take(cluster: SimulatedCluster, oracle: ReplicationOracle, event: HistoryEvent) -> None:
+    if type(event) is Acked:
+        _take_acked(oracle, event)
     if type(event) is not Happened:
         return
     kind = event.kind
@@ -115,3 +118,9 @@ def _take(cluster: SimulatedCluster, oracle: ReplicationOracle, event: HistoryEv
         oracle.on_controller(event.node, active_epoch)
     elif kind == "disk replaced" or (kind == "power_loss" and cluster.process(event.node).state != "stopped"):
         oracle.on_power_loss(event.node)
+
+
+def _take_acked(oracle: ReplicationOracle, event: Acked) -> None:
+    topic_id = oracle.metadata.topic_id(event.tp.topic)
+    if topic_id is not None and event.acks == -1 and event.error is ErrorCode.NONE and event.base_offset >= 0:
+        oracle.on_acked((topic_id, event.tp.partition), event.batch, event.base_offset)

@@ -80,13 +80,14 @@ def test_a_good_run(run: Run) -> None:
 
 
 def test_a_leader_that_misses_a_record(run: Run) -> None:
-    """B1."""
+    """B3 when the controller commits to it, B1 when it begins."""
     run.append(run.batch(0), 1, 2)
     run.change(isr=(1, 2))
     run.mark(1, 1, 1)
     run.change(leader=3, isr=(3,))
+    assert run.broken == ["candidate-completeness"]
     run.oracle.on_leader(3, KEY, 1)
-    assert run.broken == ["leader-completeness"]
+    assert run.broken == ["candidate-completeness", "leader-completeness"]
 
 
 def test_an_unclean_election_may_lose(run: Run) -> None:

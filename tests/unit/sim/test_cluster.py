@@ -194,3 +194,21 @@ def test_a_broker_that_lost_its_log_is_read_by_nobody_before_it_is_unfenced() ->
         cluster.broker(second).start()
         cluster.run_for(10)
         assert [record.value for record in cluster.records("t")] == [b"1", b"2"]
+
+
+def test_a_follower_does_not_wait_for_a_connection_to_an_earlier_leader() -> None:
+    """A machine that lost its power resets nothing; when it leads again, followers come to it anew, at once."""
+    config = {"broker.session.timeout.ms": 1000, "broker.heartbeat.interval.ms": 300}
+    with kafkasim.Cluster(seed=2, controllers=1, config=config) as cluster:
+        cluster.create_topic("orders", config={"min.insync.replicas": 2})
+        cluster.run_for(1.0)
+        first, second, _third = cluster.describe_topic("orders")[0].replicas
+        cluster.broker(first).power_loss()
+        cluster.broker(first).start()
+        cluster.run_until(lambda: cluster.describe_topic("orders")[0].leader == second)
+        cluster.run_until(lambda: len(cluster.describe_topic("orders")[0].isr) == 3)
+        cluster.broker(second).pause()
+        cluster.run_until(lambda: cluster.describe_topic("orders")[0].leader == first)
+        began = cluster.now
+        cluster.produce("orders", [b"0"])
+        assert cluster.now - began < 2.0

@@ -64,11 +64,14 @@ TRIGGERS = st.one_of(
     st.builds(lambda number: {"when": f"behind:a-b-{number} > {number}"}, st.integers(0, 99)),
 )
 FAULTS = st.builds(
-    lambda what, target, trigger, for_s, one_way: Fault(what, target, for_s=for_s, one_way=one_way, **trigger),
+    lambda what, target, trigger, for_s, one_way, then: Fault(
+        what, target, for_s=for_s, one_way=one_way, then=then, **trigger
+    ),
     st.sampled_from(["crash", "power_loss", "shutdown", "pause", "isolate", "partition", "hold"]),
     st.sampled_from(["any", "broker:3", "zone:a b", "leader:orders-0", "controller", "coordinator:billing"]),
     TRIGGERS,
     st.none() | st.floats(1e-6, 1e5),
+    st.booleans(),
     st.booleans(),
 )
 
@@ -139,6 +142,31 @@ def test_a_fault_is_undone_after_its_time() -> None:
         assert cluster.broker(2).state == "running"
         assert [fired.hit for fired in injection.fired] == [("broker 2",)]
         assert str(injection).endswith("crash broker:2 at 1s for 5s hit broker 2")
+
+
+def test_a_fault_waits_for_the_one_before_it() -> None:
+    """Its seconds and occurrences count from there; without the first nothing comes of the second."""
+    plan = faults.plan(
+        faults.crash("broker:2", at=2.0, down=1.0),
+        faults.pause("broker:3", at=0.5, then=True, lasting=1.0),
+        faults.lose_response("Produce.answered", nth=1),
+        faults.crash("broker:1", on="Produce.answered", nth=2, then=True),
+    )
+    assert str(plan).splitlines()[1] == "then pause broker:3 after 0.5s for 1s"
+    with kafkasim.Cluster(seed=1) as cluster:
+        cluster.create_topic("orders")
+        injection = cluster.inject(plan)
+        cluster.run_for(4.0)
+        assert [(fired.at_s, fired.hit) for fired in injection.fired] == [
+            (pytest.approx(cluster.now - 2.0), ("broker 2",)),
+            (pytest.approx(cluster.now - 1.5), ("broker 3",)),
+        ]
+        cluster.run_for(10.0)
+        cluster.produce("orders", [b"0"])
+        assert len(injection.fired) == 3, "the response that was lost, and the first answer after it"
+        injection.heal()
+        cluster.produce("orders", [b"1", b"2"])
+        assert [fault.target for fault in injection.unfired] == ["broker:1"]
 
 
 def test_disks_are_harmed_and_healed_by_plan() -> None:

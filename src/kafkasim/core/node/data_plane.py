@@ -196,6 +196,7 @@ class DataPlane:
                 self._lead(found, now_us)
             else:
                 self._follow(found, now_us)
+        self._following.end_idle(now_us)
         self._following.send_all(now_us)
         if delta.brokers:
             self._recheck_deletes()

@@ -1,16 +1,17 @@
 """This broker's own copying: one fetcher per leader broker, and what it makes of the answers.
 
 Mirrors:  ReplicaFetcherManager, ReplicaFetcherThread, RemoteLeaderEndPoint.
-Inputs:   follow, unfollow, on_deadline, and the answers to its requests.      Effects: Send on REPLICATION_CHANNEL.
+Inputs:   follow, unfollow, on_deadline, and the answers to its requests.      Effects: Send and Close on REPLICATION_CHANNEL.
 Rule 1:   an answer is taken in whole, then the next request leaves in the same input.
-Rule 2:   OFFSET_OUT_OF_RANGE is answered by asking the leader where its log begins and ends, as Kafka does.
+Rule 2:   a fetcher that has nothing left to copy ends, and its connection with it: whatever was in flight is not waited for.
+Rule 3:   OFFSET_OUT_OF_RANGE is answered by asking the leader where its log begins and ends, as Kafka does.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from kafkasim.core.model.effects import NEVER_US, REPLICATION_CHANNEL
+from kafkasim.core.model.effects import NEVER_US, REPLICATION_CHANNEL, Close
 from kafkasim.core.model.errors import ErrorCode
 from kafkasim.core.model.ids import EARLIEST_TIMESTAMP, LATEST_TIMESTAMP, NodeId
 from kafkasim.core.model.messages import (
@@ -71,6 +72,13 @@ class Following:
         if replica.fetcher is not None:
             replica.fetcher.unfollow(replica)
 
+    def end_idle(self, now_us: int) -> None:
+        """Fetchers without partitions are gone: one that is needed again begins with a connection of its own."""
+        for leader_id in [leader_id for leader_id, fetcher in self._fetchers.items() if not fetcher.members]:
+            del self._fetchers[leader_id]
+            self._partitions.ctx.outbox.append(Close(leader_id, REPLICATION_CHANNEL))
+            self._partitions.ctx.requests.on_disconnect(leader_id, REPLICATION_CHANNEL, now_us)
+
     def send_all(self, now_us: int) -> None:
         """Every fetcher that has something to ask and nothing in flight asks."""
         for fetcher in self._fetchers.values():
@@ -95,7 +103,8 @@ class Following:
             return
 
         def answered(response: Any, error: ErrorCode, now_us: int) -> None:
-            self._on_answer(fetcher, response, now_us)
+            if self._fetchers.get(fetcher.leader_id) is fetcher:
+                self._on_answer(fetcher, response, now_us)
 
         ctx.requests.send(
             fetcher.leader_id,
