@@ -357,6 +357,13 @@ class Cluster(SimulatedCluster):
                 replica = self._leader_replica(state)
                 start = 0 if replica is None else replica.log_start
                 views[state.tp] = LogView(
-                    batches, start, min_isr, len(state.replicas), is_compacted, replica is not None, is_unclean
+                    batches,
+                    start,
+                    min_isr,
+                    len(state.replicas),
+                    is_compacted,
+                    replica is not None,
+                    is_unclean,
+                    self.log(state.tp, committed=False),
                 )
         return views

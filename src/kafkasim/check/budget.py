@@ -2,10 +2,11 @@
 
 Mirrors:  KIP-966: whoever is in ISR or ELR holds every committed record; up to min.insync.replicas - 1 of them may lose data at once.
 Inputs:   a history: what power losses and replaced disks took, the committed metadata log, who began to lead with which log end.
-Rule 1:   a partition is over its budget when nobody in ISR and ELR is left whole, and at least min.insync.replicas of them lost data
-          before they were healed. A replica is healed when it joins the ISR again, or is seen to hold everything at the next loss and
-          its broker has registered since: until then the controller may still have to strike it from ISR and ELR.
-          A process crash loses nothing and counts for nothing.
+Rule 1:   a partition is over its budget when nobody in ISR and ELR is left whole, and at least min.insync.replicas of them were harmed
+          before they were healed, one of them by a loss of data. A replica is healed when it joins the ISR again, or is seen to hold
+          everything at the next loss and its broker has registered since: until then the controller may have to strike it.
+          A killed process loses nothing; but the controller cannot know, and strikes its replicas from ISR and ELR when it comes back:
+          that is harm too.
 Rule 2:   a loss happens when a leader begins with a log end at or below the record. It is excused if the partition was over its budget
           then, if the election was an unclean one that a setting or an operator allows, or if the topic was deleted.
 Rule 3:   everything is read from the history when somebody first asks: a run that lost nothing pays nothing.
@@ -40,6 +41,7 @@ _UNCLEAN = "unclean.leader.election.enable"
 #: A setting that was in force so long before an acknowledgement may be the one under which the record was taken.
 _SETTLED_US = 5_000_000
 _UNCLEAN_ELECTION = 1
+_STRUCK = "came back from an unclean stop"
 
 
 @attrs.frozen
@@ -116,6 +118,8 @@ class Budget:
         self._replaced: dict[NodeId, None] = {}
         #: Brokers that lost data and have not registered since.
         self._unregistered: dict[NodeId, None] = {}
+        #: Those that register with the batch in hand.
+        self._registering: list[NodeId] = []
         self._quorum_lost: tuple[int, str] | None = None
 
     @property
@@ -180,7 +184,9 @@ class Budget:
         if node not in whole and node in part.members():
             part.harmed[node] = what
             part.away.pop(node, None)
-        for healed in [other for other in part.harmed if other in whole and other not in self._unregistered]:
+        members = part.members()
+        trusted = [other for other in members if other in whole and other not in self._unregistered]
+        for healed in [other for other in trusted if other in part.harmed]:
             del part.harmed[healed]
             part.away.pop(healed, None)
         self._look(part, what[0])
@@ -198,13 +204,19 @@ class Budget:
         copies = min(self._min_insync_now(part.tp.topic), len(part.replicas))
         if len(part.harmed) < (1 if part.is_cleared else copies):
             return None
+        by_way: dict[str, list[NodeId]] = {}
+        for node, (_at_us, how) in part.harmed.items():
+            by_way.setdefault(how, []).append(node)
+        if list(by_way) == [_STRUCK]:
+            return None
+        who = " and ".join(
+            f"broker{'s' if len(nodes) > 1 else ''} {', '.join(map(str, sorted(nodes)))} {how}"
+            for how, nodes in sorted(by_way.items(), key=lambda item: item[0] == _STRUCK)
+        )
         times = [at_us for at_us, _how in part.harmed.values()]
-        ways = list(dict.fromkeys(how for _at_us, how in part.harmed.values()))
-        brokers = sorted(part.harmed)
-        who = f"broker {brokers[0]}" if len(brokers) == 1 else f"brokers {', '.join(map(str, brokers))}"
-        within = f" within {(max(times) - min(times)) / 1e6:g} s" if len(brokers) > 1 else ""
+        within = f" within {(max(times) - min(times)) / 1e6:g} s" if len(times) > 1 else ""
         cleared = ", after a change of settings had emptied the ELR" if part.is_cleared else ""
-        return f"{who} {' or '.join(ways)}{within}: no copy that had to hold it was left{cleared}"
+        return f"{who}{within}: no copy that had to hold it was left{cleared}"
 
     def _min_insync_now(self, topic: str) -> int:
         return int(self._setting(topic, _MIN_ISR) or self._default_min_insync.get(topic, 1))
@@ -250,6 +262,7 @@ class Budget:
             self._epochs[batch.base_offset] = batch.epoch
             self._next_offset = batch.next_offset
             is_asked = (batch.base_offset, batch.epoch) in self._unclean_requests
+            self._registering = [r.broker_id for r in batch.records if isinstance(r, RegisterBrokerRecord)]
             for record in batch.records:
                 self._replay(record, event.at_us, is_asked)
 
@@ -306,6 +319,13 @@ class Budget:
         self._parts[record.topic_id, record.partition] = self._by_tp[tp] = part
 
     def _change(self, part: _Part, record: PartitionChangeRecord, at_us: int, is_asked: bool) -> None:
+        kept = (
+            *(part.isr if record.isr is None else record.isr),
+            *(part.elr if record.elr is None else record.elr),
+        )
+        for node in [node for node in self._registering if node in part.members() and node not in kept]:
+            part.harmed.setdefault(node, (at_us, _STRUCK))
+            part.away[node] = None
         if record.leader != NO_LEADER_CHANGE:
             part.leader_epoch += 1
             reason = self._over(part) or self._unclean(part, record, is_asked)

@@ -35,6 +35,8 @@ class LogView:
     is_compacted: bool = False
     has_leader: bool = True
     allows_unclean: bool = False
+    #: What the leader holds at or above the high watermark: there, and not to be seen yet.
+    uncommitted: Sequence[RecordBatch] = ()
 
     @property
     def promises_acked(self) -> bool:
@@ -68,7 +70,9 @@ def check_acked(
     """P1 over every delivery report without an error. ``no_loss``: topics that promise it whatever their settings. O(events + batches)."""
     budget = budget or Budget(())
     at_offset = {
-        tp: {batch.base_offset: batch for batch in view.batches} for tp, view in logs.items() if not view.is_compacted
+        tp: {batch.base_offset: batch for batches in (view.batches, view.uncommitted) for batch in batches}
+        for tp, view in logs.items()
+        if not view.is_compacted
     }
     for event in events:
         if not isinstance(event, Acked) or event.error is not ErrorCode.NONE or event.base_offset < 0:

@@ -422,8 +422,8 @@ class SimulatedCluster(World):
                 )
             self.run_for(0.05)
 
-    def log(self, tp: TopicPartition) -> list[RecordBatch]:
-        """The leader's batches below the high watermark; empty where no live broker leads."""
+    def log(self, tp: TopicPartition, committed: bool = True) -> list[RecordBatch]:
+        """The leader's batches below the high watermark, or those above it; empty where no live broker leads."""
         image = self._controller_image()
         state = None if image is None else image.partition(tp)
         replica = None if state is None else self._leader_replica(state)
@@ -432,7 +432,8 @@ class SimulatedCluster(World):
         node = self._servers[state.leader].node
         assert node is not None
         assert node.broker is not None
-        return [batch for batch in node.broker.data_plane.read_log(tp) if batch.base_offset < replica.high_watermark]
+        end, batches = replica.high_watermark, node.broker.data_plane.read_log(tp)
+        return [batch for batch in batches if (batch.base_offset < end) is committed]
 
     # --- ending ----------------------------------------------------------------------------------------------------
 

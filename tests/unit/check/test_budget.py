@@ -9,9 +9,12 @@ import pytest
 import kafkasim
 from kafkasim import faults
 from kafkasim.check.budget import Budget
+from kafkasim.check.log_oracles import LogView
 from kafkasim.check.report import Report
+from kafkasim.check.run import check_history
 from kafkasim.core.model.admin_messages import TOPIC_RESOURCE, ElectLeadersRequest
-from kafkasim.core.model.history import Happened, HistoryEvent
+from kafkasim.core.model.errors import ErrorCode
+from kafkasim.core.model.history import Acked, Happened, HistoryEvent
 from kafkasim.core.model.ids import TopicPartition
 from kafkasim.core.model.metadata import (
     RECOVERING,
@@ -25,6 +28,7 @@ from kafkasim.core.model.metadata import (
     RemoveTopicRecord,
     TopicRecord,
 )
+from kafkasim.core.model.records import batch_of
 
 TP = TopicPartition("orders", 0)
 _MIN_ISR = "min.insync.replicas"
@@ -152,6 +156,33 @@ def test_who_is_out_of_sync_does_not_count() -> None:
         run.harm(1)
         run.elect(1, 40)
         assert (run.excuse() is not None) is is_excused
+
+
+def test_a_killed_replica_is_harmed_once_the_controller_strikes_it() -> None:
+    """It holds everything, but nobody can know: with the power of the last one gone, Kafka elects that one with less."""
+    for loses_power in (True, False):
+        run = Run(isr=(1, 2))
+        run.note("crash", 2)
+        run.change(isr=(1,), elr=(2,))
+        if loses_power:
+            run.harm(1, 2)
+        again = RegisterBrokerRecord(2, "again", 9, "broker-2", 9092, None)
+        assert run.budget.overruns == []
+        run.metadata(
+            PartitionChangeRecord("one", 0, leader=1, isr=(1,), elr=(), leader_recovery_state=RECOVERING), again
+        )
+        run.leads(1, 1, 40)
+        reason = "broker 1 lost power and broker 2 came back from an unclean stop within 1 s"
+        assert str(run.excuse()).startswith(reason if loses_power else "None")
+
+
+def test_what_the_leader_holds_above_the_high_watermark_is_not_lost() -> None:
+    """Acknowledged, and the new leader has not heard yet that others have it."""
+    batch = batch_of([b"v"]).placed(0, 0)
+    told = Acked(1_000_000, "p", TP, batch, 0, 1, ErrorCode.NONE, 0, -1, True)
+    settings: dict[str, Any] = {"min_insync_replicas": 2, "replication_factor": 3}
+    assert check_history([told], {TP: LogView([], uncommitted=[batch], **settings)}).ok
+    assert not check_history([told], {TP: LogView([], **settings)}).ok
 
 
 def test_who_is_seen_to_hold_everything_is_whole() -> None:
