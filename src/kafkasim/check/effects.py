@@ -19,7 +19,17 @@ from kafkasim.check.guarantees import Guarantee
 from kafkasim.check.log_oracles import LogView
 from kafkasim.check.report import Report
 from kafkasim.core.model.errors import ErrorCode
-from kafkasim.core.model.history import DONE, SKIPPED, UNKNOWN, Acked, Committed, Delivered, Effected, HistoryEvent
+from kafkasim.core.model.history import (
+    DONE,
+    SKIPPED,
+    UNKNOWN,
+    Acked,
+    Committed,
+    Delivered,
+    Effected,
+    HistoryEvent,
+    ShareDelivered,
+)
 from kafkasim.core.model.ids import TopicPartition
 
 _MOST_TOLD = 5
@@ -50,12 +60,15 @@ def check_effects(
 ) -> None:
     """Hold the history against what groups promise. O(records + events) for each promise."""
     acked = acknowledged(events)
+    shared = {
+        event.group for event in events if type(event) is ShareDelivered
+    }  # At least once of these: `check.share`.
     for guarantee in guarantees:
         if guarantee.group is None:
             continue
         parts = _work_of(events, guarantee)
         report.count("promises of groups")
-        if guarantee.at_least_once or guarantee.effectively_once:
+        if (guarantee.at_least_once or guarantee.effectively_once) and guarantee.group not in shared:
             _check_ahead(parts, guarantee, report)
             _check_at_least_once(parts, acked, logs, guarantee, report)
         if guarantee.at_most_once or guarantee.effectively_once:
@@ -94,6 +107,10 @@ def _work_of(events: Iterable[HistoryEvent], guarantee: Guarantee) -> dict[Topic
         if isinstance(event, Delivered):
             if event.group == group and guarantee.is_about(event.tp.topic):
                 _on_given(parts.setdefault(event.tp, _Part()), event)
+        elif isinstance(event, ShareDelivered):
+            if event.group == group and guarantee.is_about(event.tp.topic):
+                offsets = map(event.batch.offset_at, range(event.start, event.stop))
+                parts.setdefault(event.tp, _Part()).given.extend(offsets)
         elif isinstance(event, Effected):
             if event.group == group and guarantee.is_about(event.tp.topic) and guarantee.sink in (None, event.sink):
                 part = parts.setdefault(event.tp, _Part())
@@ -249,7 +266,11 @@ def _check_lag(events: Iterable[HistoryEvent], guarantee: Guarantee, report: Rep
             at = max(before, reached.get(event.tp, 0))
             lag += max(0, end - at)
             ends[event.tp] = max(before, end)
-        elif isinstance(event, Delivered) and event.group == guarantee.group and guarantee.is_about(event.tp.topic):
+        elif (
+            isinstance(event, Delivered | ShareDelivered)
+            and event.group == guarantee.group
+            and guarantee.is_about(event.tp.topic)
+        ):
             if lag and event.at_us - still_since_us > stall_us:
                 stall_us, stall_from_us = event.at_us - still_since_us, still_since_us
             still_since_us = event.at_us

@@ -26,6 +26,7 @@ class Guarantee:
         effectively_once: every acknowledged record takes effect exactly once (after what the sink itself filters out).
         ordered_by_key: the first effects of one key come in the order of its records, and nothing older overwrites something newer.
         drained: by now the group has been given every acknowledged record.
+        no_archived: of a share group: no record is archived without having been worked on (rejecting one is work).
         no_loss: every acknowledged record is in the log, whatever the settings allow.
         max_lag: records that the group is behind at most.
         recovery_s: the group never stands still for longer while there are records for it.
@@ -39,6 +40,7 @@ class Guarantee:
     effectively_once: bool = False
     ordered_by_key: bool = False
     drained: bool = False
+    no_archived: bool = False
     no_loss: bool = False
     max_lag: int | None = None
     recovery_s: float | None = None
@@ -52,6 +54,7 @@ class Guarantee:
                 "effectively_once",
                 "ordered_by_key",
                 "drained",
+                "no_archived",
                 "max_lag",
                 "recovery_s",
             )

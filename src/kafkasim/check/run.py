@@ -10,6 +10,7 @@ from kafkasim.check.guarantees import Guarantee
 from kafkasim.check.identity import BY_COLUMNS, Identity
 from kafkasim.check.log_oracles import LogView, budget_of, check_acked, check_duplicates
 from kafkasim.check.report import Report
+from kafkasim.check.share import check_share
 from kafkasim.core.model.history import HistoryEvent
 from kafkasim.core.model.ids import TopicPartition
 
@@ -32,4 +33,5 @@ def check_history(
     check_deliveries(events, logs, report, budget)
     check_consistency(events, logs, report, identity, budget)
     check_effects(events, logs, guarantees, report)
+    check_share(events, guarantees, report, identity)
     return report

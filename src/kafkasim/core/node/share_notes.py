@@ -91,10 +91,10 @@ class ShareNotes:
         if self.is_on and before != partition.start_offset:
             self._note(SHARE_MOVED, tp, partition.group_id, start_offset=before, to=partition.start_offset)
 
-    def written(
+    def changed(
         self, tp: TopicPartition | None, partition: SharePartition, write: StateWrite, error: ErrorCode
     ) -> None:
-        """The outcome of a write, which the machine has taken in."""
+        """The changes of a write: of a lock that ran out when it is sent, others with their outcome."""
         if not self.is_on:
             return
         changes = _changes(write, error)
@@ -102,7 +102,7 @@ class ShareNotes:
         self._note(SHARE_CHANGED, tp, group_id, member=write.member_id, changes=changes, start_offset=start)
         for first, last, state, count, why in changes:
             if state == STATE_NAMES[ARCHIVED]:
-                reason = why if why in (REJECT, GAP, WRITE_FAILED) else _reason(partition, write, last, count)
+                reason = why if why in (REJECT, GAP) else _reason(partition, write, last, count)
                 offsets = (first, last)
                 self._note(SHARE_ARCHIVED, tp, group_id, offsets=offsets, delivery_count=count, why=reason)
 

@@ -190,13 +190,16 @@ class SharePartitions:
             write.batches,
         )
 
+        if not write.held:
+            self.notes.changed(self.tp_of(key[1]), partition, write, ErrorCode.NONE)
+
         def done(state: PartitionState, now_us: int) -> None:
             error = _PERSISTER_ERRORS.get(state.error, ErrorCode.UNKNOWN_SERVER_ERROR)
             if error in _FENCING and self._partitions.get(key) is partition:
                 self.drop(key, now_us)
             woken = partition.on_written(write, error, now_us)
-            if self._partitions.get(key) is partition:
-                self.notes.written(self.tp_of(key[1]), partition, write, error)
+            if write.held and self._partitions.get(key) is partition:
+                self.notes.changed(self.tp_of(key[1]), partition, write, error)
             if woken:
                 self._wake(key, now_us)
             self.touched(key, partition, now_us)
