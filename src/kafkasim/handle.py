@@ -35,6 +35,7 @@ from kafkasim.views.lag import GroupLag, group_lag
 from kafkasim.views.ledger import Ledger
 from kafkasim.views.metrics import Metrics
 from kafkasim.views.record_life import LogNow, explain_record
+from kafkasim.views.share_lag import ShareLag, share_lag
 from kafkasim.views.why import explain_partition
 
 if TYPE_CHECKING:
@@ -251,6 +252,13 @@ class Cluster(SimulatedCluster):
         ``committed``: behind what it has committed, as kafka-consumer-groups.sh counts; False: behind what it was given.
         """
         return group_lag(self.history, group, self.now, committed=committed)
+
+    def share_lag(self, group: str) -> ShareLag:
+        """Where a share group's records are, over time: ``.lag``, ``.acquired`` and ``.archived``, each as ``cluster.lag`` is.
+
+        ``share_lag("ml-training").lag.total.max()``, ``share_lag("ml-training").archived["calls", 0].last``.
+        """
+        return share_lag(self.history, group, self.now)
 
     def why(
         self,

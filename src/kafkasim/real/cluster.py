@@ -48,6 +48,7 @@ from kafkasim.real.recording import RecordedClient
 from kafkasim.real.tasks import ProcessTask, Task, ThreadTask
 from kafkasim.sim.files import write_whole
 from kafkasim.views.lag import GroupLag, group_lag
+from kafkasim.views.share_lag import ShareLag, share_lag
 
 _LATEST: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]
 _EARLIEST: OffsetSpec = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
@@ -173,6 +174,10 @@ class RealCluster:
         ``committed``: behind what it has committed, as kafka-consumer-groups.sh counts; False: behind what it was given.
         """
         return group_lag(self.history.collect(), group, self.now, committed=committed)
+
+    def share_lag(self, group: str) -> ShareLag:
+        """Where a share group's records are, over time, as far as its clients were told: ``.lag``, ``.acquired``, ``.archived``."""
+        return share_lag(self.history.collect(), group, self.now)
 
     def why(self, *_: object, **__: object) -> NoReturn:
         """Raises Unsupported: a client sees states, not what they follow from."""

@@ -20,18 +20,22 @@ _MBEAN = "kafka.consumer:type=consumer-fetch-manager-metrics"
 
 
 class GroupLag:
-    """``total`` is the group's lag over time; ``lag["orders", 0]`` that of one partition; iterate over the partitions."""
+    """``total`` is the group's lag over time; ``lag["orders", 0]`` that of one partition; iterate over the partitions.
 
-    def __init__(self, group: str, partitions: dict[TopicPartition, Series], total: Series) -> None:
+    ``what`` is "lag", or another number of records that a group has: "acquired", "archived".
+    """
+
+    def __init__(self, group: str, partitions: dict[TopicPartition, Series], total: Series, what: str = "lag") -> None:
         self.group = group
         self.total = total
+        self.what = what
         self._partitions = partitions
 
     def __getitem__(self, place: tuple[str, int]) -> Series:
         tp = TopicPartition(*place)
         if tp not in self._partitions:
             raise KeyError(
-                f"group {self.group!r} has no lag of {tp}: it has {[str(known) for known in self._partitions]}"
+                f"group {self.group!r} has no {self.what} of {tp}: it has {[str(known) for known in self._partitions]}"
             )
         return self._partitions[tp]
 
@@ -42,34 +46,45 @@ class GroupLag:
         return len(self._partitions)
 
     def __repr__(self) -> str:
-        return f"<lag of group {self.group!r} in {len(self)} partitions: {self.total!r}>"
+        return f"<{self.what} of group {self.group!r} in {len(self)} partitions: {self.total!r}>"
 
     def rows(self) -> list[dict[str, object]]:
-        """One dict for each change: time, topic, partition, lag."""
+        """One dict for each change: time, topic, partition, lag (or what else it is)."""
         return [
-            {"time": time, "topic": tp.topic, "partition": tp.partition, "lag": value}
+            {"time": time, "topic": tp.topic, "partition": tp.partition, self.what: value}
             for tp, series in self._partitions.items()
             for time, value in series
         ]
+
+
+class Counts:
+    """A number for each partition over time, and their sum."""
+
+    def __init__(self) -> None:
+        self._points: dict[TopicPartition, list[Point]] = {}
+        self._sums: list[Point] = []
+        self._total = 0
+
+    def put(self, tp: TopicPartition, at_s: float, value: int) -> None:
+        listed = self._points.setdefault(tp, [])
+        self._total += value - int(listed[-1][1] or 0 if listed else 0)
+        _put(listed, at_s, value)
+        _put(self._sums, at_s, self._total)
+
+    def of_group(self, group: str, now: float, name: str = _NAME, mbean: str = _MBEAN, what: str = "lag") -> GroupLag:
+        series = {tp: Series(name, mbean, self._points[tp], now) for tp in sorted(self._points)}
+        return GroupLag(group, series, Series(name, mbean, self._sums, now), what)
 
 
 def group_lag(events: Iterable[HistoryEvent], group: str, now: float, *, committed: bool = True) -> GroupLag:
     """``committed``: behind what the group has committed; otherwise behind what it was given."""
     ends: dict[TopicPartition, int] = {}
     reached: dict[TopicPartition, int] = {}
-    points: dict[TopicPartition, list[Point]] = {}
-    sums: list[Point] = []
-    total = 0
+    counts = Counts()
 
     def move(tp: TopicPartition, at_s: float) -> None:
-        nonlocal total
-        if tp not in reached:
-            return
-        lag = max(0, ends.get(tp, 0) - reached[tp])
-        listed = points.setdefault(tp, [])
-        total += lag - int(listed[-1][1] or 0 if listed else 0)
-        _put(listed, at_s, lag)
-        _put(sums, at_s, total)
+        if tp in reached:
+            counts.put(tp, at_s, max(0, ends.get(tp, 0) - reached[tp]))
 
     for event in events:
         at_s = event.at_us / 1_000_000
@@ -85,8 +100,7 @@ def group_lag(events: Iterable[HistoryEvent], group: str, now: float, *, committ
         elif isinstance(event, Delivered) and not committed and event.group == group:
             reached[event.tp] = event.batch.offset_at(event.stop - 1) + 1
             move(event.tp, at_s)
-    series = {tp: Series(_NAME, _MBEAN, points[tp], now) for tp in sorted(points)}
-    return GroupLag(group, series, Series(_NAME, _MBEAN, sums, now))
+    return counts.of_group(group, now)
 
 
 def _put(points: list[Point], at_s: float, value: int) -> None:

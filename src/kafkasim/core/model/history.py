@@ -23,10 +23,11 @@ ACKNOWLEDGE_TYPES = {0: GAP, 1: ACCEPT, 2: RELEASE, 3: REJECT, 4: RENEW}
 SESSION_ENDED, LOCK_TIMED_OUT, WRITE_FAILED = "session ended", "lock timed out", "write failed"
 
 #: What the broker of a share partition notes (`Happened`, its subject the partition), where a history is kept; all have ``group``.
-#: LOADED: ``leader_epoch``, ``start_offset``, ``batches`` of (first, last, state, delivery count).
+#: LOADED: ``leader_epoch``, ``start_offset``, ``delivery_complete_count``, ``batches`` of (first, last, state, delivery count).
 #: ACQUIRED: ``member``, ``runs`` of (first, last, delivery count), ``limit`` (deliveries at most), ``start_offset``.
-#: CHANGED: ``member``, ``changes`` of (first, last, state, delivery count, why), ``start_offset`` afterwards.
-#: MOVED: the log begins later than the share partition did: ``start_offset`` before and ``to``.
+#: CHANGED: ``member``, ``changes`` of (first, last, state, delivery count, why); afterwards ``start_offset`` and
+#: ``delivery_complete_count``, the records behind it that are over.
+#: MOVED: the log begins later than the share partition did: ``start_offset`` before, ``to``, ``delivery_complete_count`` after.
 #: SKIPPED: ``offsets`` (first, last) that the log does not hold any more.
 #: ARCHIVED, which Kafka 4.3 does without a word: ``offsets`` (first, last), ``delivery_count``, ``why``.
 #: INITIALIZED, by the share coordinator: the group begins anew here (``start_offset``; -1: as its reset says, or deleted).

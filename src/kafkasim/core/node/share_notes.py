@@ -62,9 +62,15 @@ class ShareNotes:
                 (each.first_offset, each.last_offset, STATE_NAMES[each.delivery_state], each.delivery_count)
                 for each in read.batches
             )
-            start, epoch = partition.start_offset, partition.leader_epoch
-            group_id = partition.group_id
-            self._note(SHARE_LOADED, tp, group_id, leader_epoch=epoch, start_offset=start, batches=tuple(kept))
+            self._note(
+                SHARE_LOADED,
+                tp,
+                partition.group_id,
+                leader_epoch=partition.leader_epoch,
+                start_offset=partition.start_offset,
+                delivery_complete_count=partition.delivery_complete_count,
+                batches=tuple(kept),
+            )
 
     def acquired(
         self, tp: TopicPartition, partition: SharePartition, member_id: str, acquired: Iterable[AcquiredRecords]
@@ -89,7 +95,14 @@ class ShareNotes:
     def moved(self, tp: TopicPartition, partition: SharePartition, before: int) -> None:
         """The log starts later now than the share partition did: what was available in between is gone, unseen."""
         if self.is_on and before != partition.start_offset:
-            self._note(SHARE_MOVED, tp, partition.group_id, start_offset=before, to=partition.start_offset)
+            self._note(
+                SHARE_MOVED,
+                tp,
+                partition.group_id,
+                start_offset=before,
+                to=partition.start_offset,
+                delivery_complete_count=partition.delivery_complete_count,
+            )
 
     def changed(
         self, tp: TopicPartition | None, partition: SharePartition, write: StateWrite, error: ErrorCode
@@ -98,8 +111,16 @@ class ShareNotes:
         if not self.is_on:
             return
         changes = _changes(write, error)
-        group_id, start = partition.group_id, partition.start_offset
-        self._note(SHARE_CHANGED, tp, group_id, member=write.member_id, changes=changes, start_offset=start)
+        group_id = partition.group_id
+        self._note(
+            SHARE_CHANGED,
+            tp,
+            group_id,
+            member=write.member_id,
+            changes=changes,
+            start_offset=partition.start_offset,
+            delivery_complete_count=partition.delivery_complete_count,
+        )
         for first, last, state, count, why in changes:
             if state == STATE_NAMES[ARCHIVED]:
                 reason = why if why in (REJECT, GAP) else _reason(partition, write, last, count)
