@@ -251,3 +251,45 @@ def test_deadline_is_the_first_lock() -> None:
     assert share.partition.deadline_us == 31 * SECOND_US
     share.ack(1)
     assert share.partition.deadline_us > 1 << 60
+
+
+# --- the log start moves into records in flight ---------------------------------------------------------------------
+
+
+def test_what_a_failed_write_brings_back_below_the_log_start_is_archived() -> None:
+    """An acceptance that was never persisted, its lock over, its record deleted meanwhile: nobody looks for it again."""
+    share = Driver(3, 2)
+    share.fetch(most=3)
+    share.holding = True
+    share.ack(0, 0)
+    share.wait(40)
+    share.partition.update_log_start(1)
+    share.confirm(ErrorCode.COORDINATOR_NOT_AVAILABLE, force=True)
+    share.holding = False
+    assert share.partition.next_fetch_offset() == 1
+    share.wait(40)
+    assert list(share.offsets()) == [1, 2, 3, 4]
+    share.ack(1, 4)
+    assert share.partition.start_offset == 5
+
+
+def test_a_gap_below_the_log_start_is_not_read() -> None:
+    """A new leader knows of a gap that was deleted meanwhile: it reads on from the log start."""
+    share = Driver(3, kept=(StateBatch(1, 1, ACKNOWLEDGED, 1),))
+    assert share.partition.next_fetch_offset() == 0
+    share.partition.update_log_start(1)
+    assert share.partition.next_fetch_offset() >= 1
+    assert list(share.offsets()) == [2]
+    share.ack(2)
+    assert share.partition.start_offset == 3
+
+
+def test_new_records_are_acquired_from_the_log_start_on() -> None:
+    """The log's batch begins below its start, and so does a batch in flight that is over: neither draws the start back."""
+    share = Driver(1, 3)
+    share.fetch(most=1)
+    share.partition.update_log_start(3)
+    assert list(share.offsets(most=1, mode=RECORD_LIMIT)) == [3]
+    share.ack(3)
+    share.wait(40)
+    assert share.partition.start_offset == 4

@@ -55,12 +55,11 @@ def acquire(partition: SharePartition, wanted: Wanted) -> tuple[list[AcquiredRec
         return [], 0
     base_offset = wanted.batches[0].base_offset
     _archive_stale(partition, wanted.fetch_offset, base_offset)
-    first_offset = base_offset
     below = partition.floor(base_offset)
-    if below is None:
-        first_offset = max(base_offset, partition.start_offset)
-    elif below.last_offset >= base_offset:
+    if below is not None and below.last_offset >= base_offset:
         first_offset = below.first_offset
+    else:
+        first_offset = max(base_offset, partition.start_offset)
     known = partition.beginning_in(min(base_offset, first_offset), last_offset)
     if not known:
         return _Acquisition(partition, wanted, room, last_offset).new(first_offset, last_offset, room)

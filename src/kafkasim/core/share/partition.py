@@ -6,9 +6,11 @@ Effects:  ``writes``, drained by the broker and answered with ``on_written``.
 Rule 1:   the start offset never moves back, and moves past a record only when that record's terminal state was persisted.
 Rule 2:   an acquisition is never persisted: a new leader starts from what was acknowledged, released or timed out.
 Rule 3:   a write carries the start offset as it is before its own changes count, so persisted offsets lag by one write.
-Differs:  a fetch never begins below the start offset, where Kafka may look for a record that the log has lost; where the log start
-          has passed everything in flight, Kafka sets the start offset back for a moment when the last change of it is persisted;
-          nothing in Kafka 4.3.0 writes a dead-letter queue: archiving is silent there, and a note in the history here.
+Differs:  when the log start moves into records in flight, nothing below it is looked for again: what a failed write brings back
+          there is archived, a gap begins at it, new records are acquired from it on; Kafka may go on asking for offsets that the log
+          has lost. Where the log start has passed everything in flight, Kafka sets the start offset back for a moment when the last
+          change of it is persisted; nothing in Kafka 4.3.0 writes a dead-letter queue: archiving is silent there, and a note in the
+          history here.
 """
 
 from __future__ import annotations
@@ -239,8 +241,7 @@ class SharePartition:
         if found is None:
             self.find_next = False
             return self.end_offset + 1
-        # What was cut off below the start may have come back as available; a read from there would be out of range for ever.
-        return max(found, self.start_offset)
+        return found
 
     def _first_available(self) -> int | None:
         gap_start = self.gap.start if self.gap is not None and self.gap_is_open else -1
@@ -299,6 +300,9 @@ class SharePartition:
             state.finish(kept=kept, now_us=now_us)
             if state.state == AVAILABLE:
                 self.find_next = True
+                if persisted.first_offset < self.start_offset:
+                    # It came back where the log has nothing any more: a read from there would be out of range for ever.
+                    self.archive_between(persisted.first_offset, self.start_offset - 1, AVAILABLE, counting=False)
             if not kept and persisted.delivery_state > AVAILABLE and not state.is_terminal:
                 self.delivery_complete_count -= self.counted(persisted.first_offset, persisted.last_offset)
 
@@ -375,6 +379,8 @@ class SharePartition:
         terminal = self._terminal_before(log_start)
         if self.archive_between(self.start_offset, log_start - 1, AVAILABLE, counting=False):
             self.find_next = True
+        if self.gap is not None:
+            self.gap.start = max(self.gap.start, log_start)
         self.start_offset = log_start
         self.delivery_complete_count -= terminal
         self.end_offset = max(self.end_offset, log_start)
