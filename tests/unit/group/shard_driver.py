@@ -75,10 +75,12 @@ class ShardDriver:
         self._ids = itertools.count(1)
         self.settings = settings or GroupSettings()
         self.topics = FakeTopics(calls=8, other=4)
+        #: Group ids that are taken by share groups.
+        self.share_groups: list[str] = []
         self.shard = self.new_shard()
 
     def new_shard(self) -> GroupShard:
-        return GroupShard(self.settings, lambda prefix: f"{prefix}-{next(self._ids)}", self.topics)
+        return GroupShard(self.settings, lambda prefix: f"{prefix}-{next(self._ids)}", self.topics, self.share_groups.__contains__)
 
     def fail_over(self) -> None:
         """Another broker takes over: a new shard, made from the log alone."""

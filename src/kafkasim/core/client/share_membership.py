@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from kafkasim.core.client.coordinator import COORDINATOR_MOVED, Coordinator
 from kafkasim.core.client.core import ClientCore, Timer
+from kafkasim.core.client.error_text import error_text
 from kafkasim.core.model.consumer_group_messages import TopicPartitions
 from kafkasim.core.model.effects import COORDINATOR_CHANNEL
 from kafkasim.core.model.errors import ErrorCode
@@ -106,6 +107,8 @@ class ShareMembership:
     def _beat(self, now_us: int) -> None:
         if self._in_flight or not self.topics or not self._coordinator.is_up or self._core.closed:
             return
+        if self._core.fatal_error is not ErrorCode.NONE:
+            return
         self._in_flight = True
         joins = self.member_epoch == 0
         names = self.topics if joins or self._has_news else None
@@ -135,9 +138,7 @@ class ShareMembership:
                 self._on_assignment(response.assignment, now_us)
             return
         if code in _FATAL:
-            text = (response.error_message if response is not None else None) or ""
-            self._core.become_fatal(code, f"Fatal error in ShareGroupHeartbeat API response: {text}")
-            self._core.tell_fatal()
+            self._core.become_fatal(code, f"ShareGroupHeartbeat fatal error: {error_text(code)}")
             self._on_assignment((), now_us)
             return
         self._has_news = True

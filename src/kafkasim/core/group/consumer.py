@@ -11,7 +11,7 @@ Beside:   ``consumer_regex`` (expressions), ``consumer_classic`` (members of the
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import attrs
 
@@ -66,11 +66,16 @@ class ConsumerGroups:
     """The consumer groups of one shard. ``groups`` is the shard's, classic ones included."""
 
     def __init__(
-        self, runtime: Runtime, groups: dict[str, ClassicGroup | ConsumerGroupState], migration: Migration
+        self,
+        runtime: Runtime,
+        groups: dict[str, ClassicGroup | ConsumerGroupState],
+        migration: Migration,
+        is_share: Callable[[str], bool],
     ) -> None:
         self._runtime = runtime
         self._groups = groups
         self._migration = migration
+        self._is_share = is_share
         self.regexes = RegularExpressions(runtime, groups)
         #: In which epoch a member was told to give partitions up, as long as its rebalance timeout runs.
         self._revoking: dict[tuple[str, str], int] = {}
@@ -170,13 +175,18 @@ class ConsumerGroups:
         group = self._groups.get(group_id)
         if isinstance(group, ConsumerGroupState):
             return group
-        if group is None:
-            if joins:
-                return ConsumerGroupState(group_id)
-            raise Refused(ErrorCode.GROUP_ID_NOT_FOUND, f"Consumer group {group_id} not found.")
+        if group is not None and joins:
+            return self._migration.upgraded(group, plan)
+        if group is not None or self._is_share(group_id):
+            raise Refused(ErrorCode.GROUP_ID_NOT_FOUND, self._missing(group_id))
         if not joins:
-            raise Refused(ErrorCode.GROUP_ID_NOT_FOUND, f"Group {group_id} is not a consumer group.")
-        return self._migration.upgraded(group, plan)
+            raise Refused(ErrorCode.GROUP_ID_NOT_FOUND, f"Consumer group {group_id} not found.")
+        return ConsumerGroupState(group_id)
+
+    def _missing(self, group_id: str) -> str:
+        """Why there is no consumer group of this name."""
+        has_name = group_id in self._groups or self._is_share(group_id)
+        return f"Group {group_id} is not a consumer group." if has_name else f"Group {group_id} not found."
 
     def refuse_if_full(self, group: ConsumerGroupState, member_id: str) -> None:
         most = self._runtime.settings.max_size
@@ -330,8 +340,7 @@ class ConsumerGroups:
     def _leave(self, request: ConsumerGroupHeartbeatRequest, now_us: int) -> Plan:
         group = self._groups.get(request.group_id)
         if not isinstance(group, ConsumerGroupState):
-            what = "not found" if group is None else "is not a consumer group"
-            raise Refused(ErrorCode.GROUP_ID_NOT_FOUND, f"Group {request.group_id} {what}.")
+            raise Refused(ErrorCode.GROUP_ID_NOT_FOUND, self._missing(request.group_id))
         response = ConsumerGroupHeartbeatResponse(
             ErrorCode.NONE, member_id=request.member_id, member_epoch=request.member_epoch
         )
@@ -419,8 +428,7 @@ class ConsumerGroups:
     def describe(self, group_id: str) -> ConsumerGroupDescribedGroup:
         group = self._groups.get(group_id)
         if not isinstance(group, ConsumerGroupState):
-            what = f"Group {group_id} not found." if group is None else f"Group {group_id} is not a consumer group."
-            return ConsumerGroupDescribedGroup(ErrorCode.GROUP_ID_NOT_FOUND, group_id, what)
+            return ConsumerGroupDescribedGroup(ErrorCode.GROUP_ID_NOT_FOUND, group_id, self._missing(group_id))
         return ConsumerGroupDescribedGroup(
             ErrorCode.NONE,
             group_id,

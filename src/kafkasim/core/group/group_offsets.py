@@ -53,6 +53,7 @@ class GroupOffsets:
         wall_ms: Callable[[int], int],
         new_group: Callable[[str, int], object],
         arm_expiry: Callable[[int], None],
+        is_share: Callable[[str], bool],
     ) -> None:
         self.store = OffsetStore()
         self._effects = effects
@@ -62,6 +63,7 @@ class GroupOffsets:
         self._wall_ms = wall_ms
         self._new_group = new_group
         self._arm_expiry = arm_expiry
+        self._is_share = is_share
 
     # --- commit ----------------------------------------------------------------------------------------------------
 
@@ -96,7 +98,7 @@ class GroupOffsets:
             return ErrorCode.INVALID_GROUP_ID
         group = self._groups.get(request.group_id)
         if group is None:
-            if request.generation_id >= 0:
+            if request.generation_id >= 0 or self._is_share(request.group_id):
                 return ErrorCode.GROUP_ID_NOT_FOUND
             self._new_group(request.group_id, now_us)
             return ErrorCode.NONE

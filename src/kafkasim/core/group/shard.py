@@ -6,6 +6,7 @@ Effects:  Answer, Persist.
 Rule 1:   what must survive a fail-over is written first: a consumer group takes it in when it is in the log, offsets and classic
           groups when it is committed.
 Rule 2:   replaying the log of the partition gives the same offsets, consumer groups and stable classic groups as the live shard has.
+Rule 3:   a group id has one type: what has the id of a share group (``share_shard``) is no group here, and none is made of that name.
 Differs:  groups are described and listed as they stand, not as they stood at the last committed record.
 """
 
@@ -83,13 +84,19 @@ class GroupSettings:
 
 
 class GroupShard:
-    """``effects`` is drained by the broker after every input. ``new_id(prefix)`` makes member ids."""
+    """``effects`` is drained by the broker after every input. ``new_id(prefix)`` makes member ids.
 
-    def __init__(self, settings: GroupSettings, new_id: Callable[[str], str], topics: Topics) -> None:
+    ``is_share(group_id)``: a share group has the name.
+    """
+
+    def __init__(
+        self, settings: GroupSettings, new_id: Callable[[str], str], topics: Topics, is_share: Callable[[str], bool]
+    ) -> None:
         self.effects: list[GroupEffect] = []
         self.groups: dict[str, ClassicGroup | ConsumerGroupState] = {}
         self.settings = settings
         self._new_id = new_id
+        self._is_share = is_share
         self._timers: Timers[TimerKey] = Timers()
         self._offsets = GroupOffsets(
             self.effects,
@@ -99,12 +106,13 @@ class GroupShard:
             self._wall_ms,
             self._new_group,
             self._arm_expiry,
+            is_share,
         )
         self._runtime = Runtime(
             self.effects, self._timers, settings.consumer, topics, new_id, settings.wall_offset_us, self._replay
         )
         migration = Migration(self._runtime, self.groups, self._classic_group, settings.limits.max_size)
-        self._consumers = ConsumerGroups(self._runtime, self.groups, migration)
+        self._consumers = ConsumerGroups(self._runtime, self.groups, migration, is_share)
         self._classic_members = ClassicProtocolMembers(self._runtime, self._consumers, migration)
         self._handlers: dict[type[Any], Callable[[Any, str, Token, int], None]] = {
             JoinGroupRequest: self._on_join,
@@ -171,6 +179,9 @@ class GroupShard:
             error = ErrorCode.INVALID_GROUP_ID
         elif not settings.min_session_timeout_ms <= request.session_timeout_ms <= settings.max_session_timeout_ms:
             error = ErrorCode.INVALID_SESSION_TIMEOUT
+        elif group is None and self._is_share(request.group_id):
+            self._answer(token, JoinGroupResponse(ErrorCode.INCONSISTENT_GROUP_PROTOCOL))
+            return
         elif group is None and request.member_id:
             error = ErrorCode.UNKNOWN_MEMBER_ID
         if error is not ErrorCode.NONE:

@@ -132,8 +132,7 @@ class ShareGroupShard:
             return ErrorCode.INVALID_REQUEST, invalid
         group = self.groups.get(request.group_id)
         if group is None and (request.member_epoch != 0 or self._is_taken(request.group_id)):
-            what = "is not a share group" if self._is_taken(request.group_id) else "not found"
-            return ErrorCode.GROUP_ID_NOT_FOUND, f"Share group {request.group_id} {what}."
+            return ErrorCode.GROUP_ID_NOT_FOUND, self._missing(request.group_id)
         member = group.members.get(request.member_id) if group is not None else None
         if member is None:
             if request.member_epoch != 0:
@@ -148,6 +147,10 @@ class ShareGroupShard:
                 f"group coordinator ({member.epoch}). The member must abandon all its partitions and rejoin."
             )
         return ErrorCode.NONE, None
+
+    def _missing(self, group_id: str) -> str:
+        """Why there is no share group of this name."""
+        return f"Group {group_id} is not a share group." if self._is_taken(group_id) else f"Group {group_id} not found."
 
     def _leave(self, request: ShareGroupHeartbeatRequest, token: Token) -> None:
         group = self.groups[request.group_id]
@@ -237,7 +240,7 @@ class ShareGroupShard:
         """The group, if it may be changed: there must be one, and nobody in it."""
         group = self.groups.get(group_id)
         if group is None:
-            return None, ErrorCode.GROUP_ID_NOT_FOUND, f"Group {group_id} not found."
+            return None, ErrorCode.GROUP_ID_NOT_FOUND, self._missing(group_id)
         if group.members:
             return None, ErrorCode.NON_EMPTY_GROUP, f"Share group {group_id} is not empty."
         return group, ErrorCode.NONE, ""
@@ -280,12 +283,7 @@ class ShareGroupShard:
     def _describe(self, group_id: str) -> ShareGroupDescribed:
         group = self.groups.get(group_id)
         if group is None:
-            what = (
-                f"Group {group_id} is not a share group."
-                if self._is_taken(group_id)
-                else f"Group {group_id} not found."
-            )
-            return ShareGroupDescribed(ErrorCode.GROUP_ID_NOT_FOUND, group_id, what, "Dead")
+            return ShareGroupDescribed(ErrorCode.GROUP_ID_NOT_FOUND, group_id, self._missing(group_id), "Dead")
         members = tuple(
             ShareGroupDescribedMember(
                 member.member_id,

@@ -75,6 +75,7 @@ class BrokerNode:
         self.share_plane = SharePlane(ctx, self.data_plane, persister)
         self.share_groups = ShareGroupCoordinator(ctx, self.data_plane, persister, self.groups.has_group)
         self.groups.list_share_groups = self.share_groups.listed
+        self.groups.is_share_group = self.share_groups.has_group
         self.groups.delete_share_group = self.share_groups.take_deletion
         self.life_cycle = LifeCycle(
             ctx,

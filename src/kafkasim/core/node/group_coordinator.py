@@ -91,8 +91,9 @@ class GroupCoordinator:
         self._shards: dict[int, GroupShard] = {}
         self._epochs: dict[int, int] = {}
         self._topics = GroupTopics(ctx.image)
-        #: The share groups of this broker, which have shards of their own.
+        #: The share groups of this broker, which have shards of their own: those that there are, and whether one has a name.
         self.list_share_groups: Callable[[], list[ListedGroup]] = list
+        self.is_share_group: Callable[[str], bool] = lambda group_id: False
         #: Takes a DeleteGroups of share groups.
         self.delete_share_group: Callable[[Call, int], bool] = lambda call, now_us: False
         #: The earliest deadline of any shard; lowered whenever a shard was touched, raised only in ``on_deadline``.
@@ -155,7 +156,9 @@ class GroupCoordinator:
 
     def has_group(self, group_id: str) -> bool:
         """Is there a classic or a consumer group of this name on this broker?"""
-        return any(group_id in shard.groups for shard in self._shards.values())
+        count = self._partition_count()
+        shard = self._shards.get(coordinator_partition(group_id, count)) if count else None
+        return shard is not None and group_id in shard.groups
 
     def _to_shard(self, call: Call, now_us: int) -> None:
         request = call.request
@@ -245,7 +248,7 @@ class GroupCoordinator:
         elif self._epochs.get(tp.partition) != state.leader_epoch:
             self._unload(tp.partition, now_us)
             self._epochs[tp.partition] = state.leader_epoch
-            shard = GroupShard(self._settings(), self._new_id, self._topics)
+            shard = GroupShard(self._settings(), self._new_id, self._topics, self.is_share_group)
             shard.load(self._data_plane.read_log(tp), now_us)
             self._shards[tp.partition] = shard
             self._carry_out(tp.partition, shard, now_us)

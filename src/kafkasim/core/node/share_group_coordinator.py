@@ -125,7 +125,9 @@ class ShareGroupCoordinator:
         return self._data_plane.replica(tp)
 
     def has_group(self, group_id: str) -> bool:
-        return any(group_id in shard.groups for shard in self.shards.values())
+        """Is there a share group of this name on this broker?"""
+        _, shard = self.shard_of(group_id)
+        return shard is not None and group_id in shard.groups
 
     # --- effects of a shard ----------------------------------------------------------------------------------------
 
