@@ -80,7 +80,9 @@ class ShardDriver:
         self.shard = self.new_shard()
 
     def new_shard(self) -> GroupShard:
-        return GroupShard(self.settings, lambda prefix: f"{prefix}-{next(self._ids)}", self.topics, self.share_groups.__contains__)
+        return GroupShard(
+            self.settings, lambda prefix: f"{prefix}-{next(self._ids)}", self.topics, self.share_groups.__contains__
+        )
 
     def fail_over(self) -> None:
         """Another broker takes over: a new shard, made from the log alone."""
