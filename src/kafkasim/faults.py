@@ -6,27 +6,39 @@ condition). ``cluster.inject(plan)`` lets them loose and says afterwards what fi
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from kafkasim.sim.injection import Fired, Injection
-from kafkasim.sim.plan import KINDS, STAGES, TARGETS, Fault, Plan
+from kafkasim.sim.plan import Fault, Plan
 from kafkasim.sim.plan_text import plan_from_json, plan_from_toml, plan_to_json, plan_to_toml
+from kafkasim.sim.plan_words import KINDS, PLANES, STAGES, TARGETS
 
 __all__ = [
     "KINDS",
+    "PLANES",
     "STAGES",
     "TARGETS",
     "Fault",
     "Fired",
     "Injection",
     "Plan",
+    "add_partitions",
+    "clock_drift",
+    "clock_jump",
+    "configure",
     "crash",
+    "delete_records",
+    "delete_topic",
     "disk_fail",
     "disk_full",
+    "disk_replace",
     "disk_slow",
+    "elect_preferred",
     "hold",
     "isolate",
     "kill",
+    "late",
     "lose_response",
     "partition",
     "pause",
@@ -36,9 +48,11 @@ __all__ = [
     "plan_to_json",
     "plan_to_toml",
     "power_loss",
+    "reassign",
     "reset",
     "shutdown",
     "slow",
+    "starve",
     "stop",
 ]
 
@@ -48,24 +62,34 @@ def plan(*parts: Fault | Plan) -> Plan:
     return Plan.of(*parts)
 
 
-def crash(target: str = "any", *, down: float | None = None, **trigger: Any) -> Fault:
-    """Kill a broker's process; start it again after ``down`` seconds."""
-    return _fault("crash", target, down, trigger)
+# --- servers ---------------------------------------------------------------------------------------------------------
 
 
-def power_loss(target: str = "any", *, down: float | None = None, **trigger: Any) -> Fault:
-    """Cut a broker's power: what it had not flushed is gone; start it again after ``down`` seconds."""
-    return _fault("power_loss", target, down, trigger)
+def crash(target: str = "any", *, down: float | None = None, within: float = 0.0, **trigger: Any) -> Fault:
+    """Kill a broker's process; start it again after ``down`` seconds. ``within``: several are hit one by one, within so many seconds."""
+    return _fault("crash", target, down, trigger, spread_s=within)
 
 
-def shutdown(target: str = "any", *, down: float | None = None, **trigger: Any) -> Fault:
+def power_loss(
+    target: str = "any", *, down: float | None = None, partial: bool = False, within: float = 0.0, **trigger: Any
+) -> Fault:
+    """Cut a broker's power: what it had not flushed is gone (``partial``: some of it); start it again after ``down`` seconds."""
+    return _fault("power_loss", target, down, trigger, partial=partial, spread_s=within)
+
+
+def shutdown(target: str = "any", *, down: float | None = None, within: float = 0.0, **trigger: Any) -> Fault:
     """Stop a broker in good order; start it again after ``down`` seconds."""
-    return _fault("shutdown", target, down, trigger)
+    return _fault("shutdown", target, down, trigger, spread_s=within)
 
 
 def pause(target: str = "any", *, lasting: float | None = None, **trigger: Any) -> Fault:
-    """Freeze a broker's process for so many seconds."""
+    """Freeze the process of a broker, or of a client (``"client:billing-1"``), for so many seconds."""
     return _fault("pause", target, lasting, trigger)
+
+
+def starve(target: str = "any", *, factor: float, lasting: float | None = None, **trigger: Any) -> Fault:
+    """Give a process one part in ``factor`` of the CPU: it stands still for most of each tenth of a second."""
+    return _fault("starve", target, lasting, trigger, factor=factor)
 
 
 def disk_slow(target: str = "any", *, extra: float, lasting: float | None = None, **trigger: Any) -> Fault:
@@ -83,21 +107,54 @@ def disk_fail(target: str = "any", *, down: float | None = None, **trigger: Any)
     return _fault("disk_fail", target, down, trigger)
 
 
+def disk_replace(target: str = "any", *, down: float | None = None, within: float = 0.0, **trigger: Any) -> Fault:
+    """Kill a broker's process and give it an empty disk; start it again after ``down`` seconds."""
+    return _fault("disk_replace", target, down, trigger, spread_s=within)
+
+
+def clock_jump(target: str = "any", *, by: float, lasting: float | None = None, **trigger: Any) -> Fault:
+    """Move the wall clock of a broker or a client by so many seconds, back if negative; set it right again after ``lasting``."""
+    return _fault("clock_jump", target, lasting, trigger, extra_s=by)
+
+
+def clock_drift(target: str = "any", *, factor: float, lasting: float | None = None, **trigger: Any) -> Fault:
+    """Let the wall clock of a broker or a client run ``factor`` times as fast; set it right again after ``lasting``."""
+    return _fault("clock_drift", target, lasting, trigger, factor=factor)
+
+
+# --- between nodes ---------------------------------------------------------------------------------------------------
+
+
 def isolate(target: str = "any", *, lasting: float | None = None, **trigger: Any) -> Fault:
     """Cut a node off from every other."""
     return _fault("isolate", target, lasting, trigger)
 
 
 def partition(
-    target: str, against: str = "others", *, one_way: bool = False, lasting: float | None = None, **trigger: Any
+    target: str,
+    against: str = "others",
+    *,
+    one_way: bool = False,
+    plane: str = "",
+    lasting: float | None = None,
+    **trigger: Any,
 ) -> Fault:
-    """Lose every message between two sides (``one_way``: from the target to ``against``)."""
-    return _fault("partition", target, lasting, trigger, against=against, one_way=one_way)
+    """Lose every message between two sides (``one_way``: from the target to ``against``), on one of `PLANES` or all."""
+    return _fault("partition", target, lasting, trigger, against=against, one_way=one_way, plane=plane)
 
 
-def hold(target: str, against: str = "others", *, lasting: float | None = None, **trigger: Any) -> Fault:
-    """Keep back all messages between two sides; they arrive afterwards."""
-    return _fault("hold", target, lasting, trigger, against=against)
+def hold(
+    target: str,
+    against: str = "others",
+    *,
+    one_way: bool = False,
+    plane: str = "",
+    api: str = "",
+    lasting: float | None = None,
+    **trigger: Any,
+) -> Fault:
+    """Keep back all messages between two sides, of one plane, or of one api; they arrive afterwards."""
+    return _fault("hold", target, lasting, trigger, against=against, one_way=one_way, plane=plane, api=api)
 
 
 def slow(
@@ -106,11 +163,15 @@ def slow(
     *,
     factor: float = 1.0,
     extra: float = 0.0,
+    api: str = "",
+    tail: bool = False,
+    one_way: bool = False,
     lasting: float | None = None,
     **trigger: Any,
 ) -> Fault:
-    """Multiply the latency between two sides, or add ``extra`` seconds."""
-    return _fault("slow", target, lasting, trigger, against=against, factor=factor, extra_s=extra)
+    """Multiply the latency between two sides, or add ``extra`` seconds: to all, to requests of one ``api``, to the ``tail``."""
+    more = {"factor": factor, "extra_s": extra, "api": api, "tail": tail, "one_way": one_way}
+    return _fault("slow", target, lasting, trigger, against=against, **more)
 
 
 def reset(target: str = "any", **trigger: Any) -> Fault:
@@ -118,19 +179,63 @@ def reset(target: str = "any", **trigger: Any) -> Fault:
     return _fault("reset", target, None, trigger)
 
 
-def lose_response(on: str, *, nth: int = 1) -> Fault:
+def late(on: str, *, by: float, nth: int = 1, **trigger: Any) -> Fault:
+    """Hold back the n-th request of a kind, ``"Produce.sent"`` say, while other connections, and its own retry, overtake it."""
+    return _fault("late", "client", None, {"on": on, "nth": nth, **trigger}, extra_s=by)
+
+
+def lose_response(on: str, *, nth: int = 1, **trigger: Any) -> Fault:
     """Lose the n-th response of a kind, ``"Produce.answered"`` say, with its connection."""
-    return Fault("lose_response", "client", on=on, nth=nth)
+    return _fault("lose_response", "client", None, {"on": on, "nth": nth, **trigger})
 
 
-def kill(target: str = "client", **trigger: Any) -> Fault:
-    """Kill a client's task: ``"client:billing-1"``, or ``"client"`` for the one at which the event happens."""
-    return _fault("kill", target, None, trigger)
+# --- clients ---------------------------------------------------------------------------------------------------------
 
 
-def stop(target: str = "client", **trigger: Any) -> Fault:
-    """Ask a client's task to end."""
-    return _fault("stop", target, None, trigger)
+def kill(target: str = "client", *, down: float | None = None, **trigger: Any) -> Fault:
+    """Kill a client's task: ``"client:billing-1"``, or ``"client"`` for the one of the event; begin it anew after ``down``."""
+    return _fault("kill", target, down, trigger)
+
+
+def stop(target: str = "client", *, down: float | None = None, **trigger: Any) -> Fault:
+    """Ask a client's task to end; begin it anew after ``down`` seconds."""
+    return _fault("stop", target, down, trigger)
+
+
+# --- operators -------------------------------------------------------------------------------------------------------
+
+
+def configure(target: str, settings: Mapping[str, Any], *, lasting: float | None = None, **trigger: Any) -> Fault:
+    """Change settings of ``"topic:orders"``, ``"broker:2"`` or ``"brokers"``, as an operator does; as before after ``lasting``."""
+    texts = tuple(
+        (key, str(value).lower() if isinstance(value, bool) else str(value)) for key, value in settings.items()
+    )
+    return _fault("configure", target, lasting, trigger, settings=texts)
+
+
+def add_partitions(target: str, count: int = 1, **trigger: Any) -> Fault:
+    """Give ``"topic:orders"`` more partitions."""
+    return _fault("add_partitions", target, None, trigger, count=count)
+
+
+def delete_topic(target: str, *, gone: float | None = None, **trigger: Any) -> Fault:
+    """Delete ``"topic:orders"``; create it again under its name after ``gone`` seconds."""
+    return _fault("delete_topic", target, gone, trigger)
+
+
+def delete_records(target: str, **trigger: Any) -> Fault:
+    """Delete the records of ``"topic:orders"`` that are below the high watermark."""
+    return _fault("delete_records", target, None, trigger)
+
+
+def elect_preferred(target: str, **trigger: Any) -> Fault:
+    """Let the preferred replicas of ``"topic:orders"`` lead."""
+    return _fault("elect_preferred", target, None, trigger)
+
+
+def reassign(target: str, **trigger: Any) -> Fault:
+    """Give each partition of ``"topic:orders"`` other replicas, by chance."""
+    return _fault("reassign", target, None, trigger)
 
 
 def _fault(what: str, target: str, for_s: float | None, trigger: dict[str, Any], **more: Any) -> Fault:

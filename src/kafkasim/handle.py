@@ -106,8 +106,14 @@ class Cluster(SimulatedCluster):
         if host is not None:
             return self.scheduler.spawn(function, *args, name=name, host=host, **keywords)
         host = Host(name or str(getattr(function, "__name__", "task")))
+        host.respawn = lambda: self._respawn(function, args, keywords, name)
         host.owner = self.scheduler.spawn(function, *args, name=name, host=host, **keywords)
         return host.owner
+
+    def _respawn(
+        self, function: Callable[..., Any], args: tuple[Any, ...], keywords: dict[str, Any], name: str | None
+    ) -> None:
+        self.spawn(function, *args, name=name, **keywords)
 
     @contextlib.contextmanager
     def install(self, bootstrap: str | Sequence[str] | None = None) -> Iterator[Cluster]:

@@ -19,8 +19,9 @@ from kafkasim.core.model.ids import TopicPartition
 from kafkasim.report.bands import PartitionStory, partition_stories
 from kafkasim.report.groups import GroupStory, group_stories
 from kafkasim.report.sightings import Sighting, sightings
+from kafkasim.sim.aim import server_ids
 from kafkasim.sim.exchanges import Exchanges
-from kafkasim.sim.injection import Fired, server_ids
+from kafkasim.sim.injection import Fired
 from kafkasim.views.facts import DISK_FAULTS, ENDS, NETWORK_FAULTS, Fact, Facts
 
 if TYPE_CHECKING:

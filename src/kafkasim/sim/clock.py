@@ -103,7 +103,9 @@ class VirtualClock:
     def read_us(self) -> int:
         """Microseconds since 1970, as a reading that user code pays for."""
         self.scheduler.tick_clock()
-        return self.epoch_us + self.scheduler.kernel.now_us
+        task = self.scheduler.current()
+        offset_us = 0 if task is None else task.host.clock_offset_us
+        return self.epoch_us + self.scheduler.kernel.now_us + offset_us
 
     def read_uptime_us(self) -> int:
         """Microseconds of a monotonic clock, paid for likewise."""

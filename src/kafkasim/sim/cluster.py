@@ -60,6 +60,9 @@ class ServerProcess:
         self._shell: ServerShell | None = None
         self.disk = Disk(cluster, self)
 
+        #: How far its wall clock is from the right time.
+        self.clock_offset_us = 0
+
     @property
     def id(self) -> NodeId:
         return self.identity.node_id
@@ -81,7 +84,7 @@ class ServerProcess:
             self.identity,
             self.storage,
             cluster.choices.draw,
-            wall_offset_us=EPOCH_US,
+            wall_offset_us=EPOCH_US + self.clock_offset_us,
             now_us=cluster.now_us,
             meters=self.meters,
         )
@@ -133,6 +136,13 @@ class ServerProcess:
             self.state = "running"
             self._shell.resume()
             self.disk.resumed()
+
+    def move_clock(self, by_us: int) -> None:
+        """The machine's wall clock jumps; timers, which count from the start of the process, do not."""
+        self.clock_offset_us += by_us
+        if self._shell is not None:
+            self._shell.node.set_clock(EPOCH_US + self.clock_offset_us, self._cluster.now_us)  # type: ignore[attr-defined]
+            self._shell.settle()
 
     def _on_halt(self, reason: str) -> None:
         self._cluster._on_note(self.id, Note("stopped", self.id, (("reason", reason),)))
@@ -256,6 +266,10 @@ class SimulatedCluster(World):
 
     def broker_ids(self) -> list[int]:
         return [identity.node_id for identity in self._processes if identity.is_broker]
+
+    def voters(self) -> tuple[int, ...]:
+        """The servers that vote in the controller quorum."""
+        return self._processes[0].voters
 
     def node_ids(self) -> list[int]:
         """Every server, and every client that exists now."""

@@ -1,6 +1,6 @@
 """Every request of a run with its answer, for those who want to see them: kept only where somebody asks before the run.
 
-Inputs:   the network's messages, each at four stages of its way (``kafkasim.sim.plan.STAGES``).
+Inputs:   the network's messages, each at four stages of its way (``kafkasim.sim.plan_words.STAGES``).
 Effects:  a list of exchanges, and samples of the watched partitions' log end and high watermark.
 Rule 1:   a run that nobody watches pays nothing; watching changes nothing of the run.
 """
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from kafkasim.core.model.ids import TopicPartition
-from kafkasim.sim.injection import look_at, partition_of
+from kafkasim.sim.aim import look_at, partition_of
 from kafkasim.sim.wire_events import api_name
 
 if TYPE_CHECKING:

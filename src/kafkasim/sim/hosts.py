@@ -34,6 +34,10 @@ class Host:
         self.tasks: list[Task] = []
         self.owner: Task | None = None
         """The task that is this host's process: killing, pausing or resuming it does so to the host."""
+        self.respawn: Callable[[], None] | None = None
+        """Begins what ran here anew, on a host of the same name; None where nobody knows how."""
+        self.clock_offset_us = 0
+        """How far the wall clock here is from the right time."""
         self.on_kill: list[Callable[[], None]] = []
         """Run once when the host is killed: sockets are closed here."""
         self.on_pause: list[Callable[[], None]] = []

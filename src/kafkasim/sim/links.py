@@ -5,12 +5,14 @@ Rule 1:   a pair's own link goes before a node's, which goes before the default;
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 Nodes: TypeAlias = int | Iterable[int]
 Pair: TypeAlias = tuple[int, int]
+Delay: TypeAlias = Callable[[int, int, Any], int]
+"""Of source, destination and request: microseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,7 @@ class Links:
         self._node_links: dict[int, Link] = {}
         self._slowed: dict[Pair, tuple[float, int]] = {}
         self._api_delays: dict[int, int] = {}
+        self._delays: list[Delay] = []
 
     def _relink(self) -> None:
         """Links have changed: connections that are open take over theirs."""
@@ -74,10 +77,39 @@ class Links:
 
     def delay_api(self, api_key: int, extra_us: int) -> None:
         """Requests with this ``API_KEY`` take longer; 0 undoes it. What is sent behind one waits, as in TCP."""
+        self.remove_delay(self._api_delay)
         if extra_us:
             self._api_delays[api_key] = extra_us
         else:
             self._api_delays.pop(api_key, None)
+        if self._api_delays:
+            self.add_delay(self._api_delay)
+
+    def _api_delay(self, src: int, dst: int, request: Any) -> int:
+        return self._api_delays.get(getattr(request, "API_KEY", -1), 0)
+
+    def add_delay(self, delay: Delay) -> None:
+        """Ask a function how much later each request arrives; all answers add up. What is sent behind one waits, as in TCP."""
+        self._delays.append(delay)
+
+    def remove_delay(self, delay: Delay) -> None:
+        """Ask it no more; it may be gone already."""
+        if delay in self._delays:
+            self._delays.remove(delay)
+
+    def delay_once(self, request: Any, extra_us: int) -> None:
+        """Let this one request arrive later, when it is sent."""
+
+        def delay(src: int, dst: int, sent: Any) -> int:
+            if sent is not request:
+                return 0
+            self.remove_delay(delay)
+            return extra_us
+
+        self.add_delay(delay)
+
+    def _delay_us(self, src: int, dst: int, request: Any) -> int:
+        return sum([delay(src, dst, request) for delay in list(self._delays)])
 
     def link(self, src: int, dst: int) -> Link:
         """The link in force in one direction."""

@@ -31,6 +31,14 @@ def note_losses(cluster: SimulatedCluster, process: ServerProcess, how: str, har
         cluster._on_note(process.id, Note("data lost", process.id, (("how", how), ("partitions", tuple(lost)))))
 
 
+def write_back_some(cluster: SimulatedCluster, process: ServerProcess) -> None:
+    """Of each log, the kernel has written a part of what was not flushed to disk, by chance: the disk holds whole batches."""
+    for log in process.storage.broker.logs.values():
+        left = log.unflushed()
+        if left:
+            log.wrote_back(left[-1 - cluster.choices.draw("disk.written_back", len(left))])
+
+
 def _high_watermark(cluster: SimulatedCluster, tp: TopicPartition) -> int:
     """The highest that anybody knows: after a loss it may be too high, and then nobody counts as whole."""
     known = [log.checkpointed_high_watermark for log in _logs(cluster, tp).values()]

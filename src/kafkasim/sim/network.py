@@ -328,9 +328,9 @@ class Network(Links, Rules):
         self.bytes += size_bytes
         self._mix(self._kernel.now_us, connection.id, correlation_id, size_bytes << 3 | 1)
         extra_us = 0
-        if self._api_delays:
-            extra_us = self._api_delays.get(getattr(request, "API_KEY", -1), 0)
         stream = connection.forth
+        if self._delays:
+            extra_us = self._delay_us(stream.src, stream.dst, request)
         if self._cut and (stream.src, stream.dst) in self._cut:
             # Lost where it is sent: the cut may have healed by the time when it would arrive.
             self._post(stream, self._lost, (stream,), size_bytes, extra_us)
@@ -522,7 +522,7 @@ class Network(Links, Rules):
 
     def _judge(self, stream: _Stream, fn: Callable[..., None], args: tuple[Any, ...]) -> Verdict:
         """The verdict on something that arrives; what is to be held is kept here."""
-        verdict = self._verdict(stream.src, stream.dst) if self._ruled else Verdict.PASS
+        verdict = self._verdict(stream.src, stream.dst, args) if self._ruled else Verdict.PASS
         if verdict is Verdict.HOLD or (verdict is Verdict.PASS and stream.held):
             stream.held.append((fn, args))
             return Verdict.HOLD

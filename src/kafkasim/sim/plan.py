@@ -9,58 +9,27 @@ Rule 4:   what cannot be is refused when the value is made, with the fault's own
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator
 
 import attrs
 
 from kafkasim.errors import ConfigurationError
-
-#: What may go wrong, and what it means. ``for`` undoes it.
-KINDS: Mapping[str, str] = {
-    "crash": "kill the process; `for`: start it again after so long",
-    "power_loss": "cut the power: what was not flushed is gone; `for`: start it again",
-    "shutdown": "stop in good order; `for`: start it again",
-    "pause": "freeze the process; `for`: let it go on",
-    "isolate": "cut it off from every other server and client; `for`: heal",
-    "partition": "cut it off from `against`; `for`: heal",
-    "hold": "keep back, without losing any, all messages between it and `against`; `for`: release",
-    "slow": "multiply the latency between it and `against` by `factor`, or add `extra`; `for`: as before",
-    "disk_slow": "let each write to its disk take `extra` seconds; `for`: heal the disk",
-    "disk_full": "leave no space on its disk: it halts at its next write; `for`: heal the disk and start it again",
-    "disk_fail": "let every operation of its disk fail: it halts; `for`: heal the disk and start it again",
-    "reset": "reset all its connections",
-    "lose_response": "lose the response that triggers it (`on` = Api.answered): the work is done, its sender does not know",
-    "kill": "kill a client's task: nothing more of it runs",
-    "stop": "ask a client's task to end, as SIGTERM does",
-}
-_OF_CLIENTS = ("kill", "stop")
-_BETWEEN = ("partition", "hold", "slow")
-#: What is over in a moment, so that nothing can be undone.
-_MOMENTARY = ("reset", "lose_response", "kill", "stop")
-
-#: Roles and names that a fault can hit.
-TARGETS: Mapping[str, str] = {
-    "broker:ID": "a broker by its id",
-    "zone:RACK": "all brokers of a rack",
-    "leader:TOPIC-PARTITION": "the partition's leader at that moment",
-    "follower:TOPIC-PARTITION": "the first in-sync follower at that moment",
-    "controller": "the active controller",
-    "coordinator:GROUP": "the group's coordinator",
-    "server": "the server at which the triggering event happens",
-    "client": "the client whose request or response the triggering event is",
-    "client:NAME": "a task or client by its name",
-    "any": "a live broker, by chance",
-    "others": "every server that is not the target (for `against`)",
-}
-#: Where on its way a message is met.
-STAGES: Mapping[str, str] = {
-    "sent": "a request leaves its sender",
-    "received": "a server is about to handle it",
-    "answered": "the response is about to leave the server: the work is done, nobody knows",
-    "arrived": "the response is about to reach the sender of the request",
-}
+from kafkasim.sim.conditions import Condition
+from kafkasim.sim.plan_words import (
+    ADMIN,
+    BETWEEN,
+    KINDS,
+    MOMENTARY,
+    OF_ANYBODY,
+    OF_CLIENTS,
+    OF_MESSAGES,
+    PLANES,
+    USES,
+    check_api,
+    check_event,
+    check_target,
+    close,
+)
 
 
 @attrs.frozen
@@ -77,8 +46,14 @@ class Fault:
         for_s: undo it after so many virtual seconds; None: never.
         against: the other side of what is between two.
         one_way: only what goes from the target to ``against``.
-        factor, extra_s: how slow.
+        factor, extra_s: how slow, how fast, how late.
         then: wait for its moment only once the fault before it in the plan has happened; times and occurrences count from there.
+        plane, api: only this part of the traffic, only requests of this name.
+        tail: a delay for some messages only, and a long one for a few.
+        partial: some of what was not flushed had reached the disk.
+        spread_s: where there are several targets, each is hit by itself, within so many seconds.
+        settings: configs by Kafka's names, as (key, value).
+        count: how many.
 
     Raises ConfigurationError for what cannot be.
     """
@@ -95,29 +70,26 @@ class Fault:
     factor: float = 1.0
     extra_s: float = 0.0
     then: bool = False
+    plane: str = ""
+    api: str = ""
+    tail: bool = False
+    partial: bool = False
+    spread_s: float = 0.0
+    settings: tuple[tuple[str, str], ...] = ()
+    count: int = 1
 
     def __attrs_post_init__(self) -> None:
         if self.what not in KINDS:
             raise self._error(
-                f"nothing called {self.what!r} can go wrong{_close(self.what, KINDS)}; known: {', '.join(KINDS)}"
+                f"nothing called {self.what!r} can go wrong{close(self.what, KINDS)}; known: {', '.join(KINDS)}"
             )
         self._check_trigger()
-        check_target(self.target, self._error)
-        check_target(self.against, self._error)
-        if self.what in _OF_CLIENTS and not self.target.startswith("client"):
-            raise self._error(f"{self.what!r} is for clients: target client or client:NAME, not {self.target!r}")
-        if self.what in _MOMENTARY and self.for_s is not None:
+        self._check_places()
+        self._check_settings()
+        if self.what in MOMENTARY and self.for_s is not None:
             raise self._error(f"{self.what!r} is over at once; `for` has nothing to undo")
         if self.for_s is not None and self.for_s <= 0:
             raise self._error(f"`for` is {self.for_s!r} s, expected more than 0")
-        if self.what == "disk_slow" and self.extra_s <= 0:
-            raise self._error("`disk_slow` needs extra seconds: how long a write takes")
-        if self.what == "slow" and self.factor == 1.0 and self.extra_s == 0.0:
-            raise self._error("`slow` needs a factor or extra seconds")
-        if self.factor <= 0 or self.extra_s < 0:
-            raise self._error(
-                f"factor {self.factor!r} and extra {self.extra_s!r} s: a link can only be made slower by them"
-            )
 
     def _check_trigger(self) -> None:
         given = [name for name, value in (("at", self.at_s), ("on", self.on), ("when", self.when)) if value is not None]
@@ -131,10 +103,58 @@ class Fault:
             check_event(self.on, self._error)
         if self.when is not None:
             Condition.parse(self.when)
-        if self.on is None and (self.target in ("server", "client") or self.what == "lose_response"):
+        stage = OF_MESSAGES.get(self.what)
+        if self.on is None and (self.target in ("server", "client") or stage is not None):
             raise self._error(f"{self.what!r} at {self.target!r} needs an event as its trigger: say `on`")
-        if self.what == "lose_response" and not str(self.on).endswith(".answered"):
-            raise self._error(f"`lose_response` needs on = Api.answered, not {self.on!r}")
+        if stage is not None and not str(self.on).endswith(f".{stage}"):
+            raise self._error(f"`{self.what}` needs on = Api.{stage}, not {self.on!r}")
+
+    def _check_places(self) -> None:
+        check_target(self.target, self._error)
+        check_target(self.against, self._error)
+        is_client = self.target.startswith("client")
+        if self.what in OF_CLIENTS and not is_client:
+            raise self._error(f"{self.what!r} is for clients: target client or client:NAME, not {self.target!r}")
+        is_topic = self.target.startswith("topic:")
+        if self.what in ADMIN and not is_topic:
+            if self.what != "configure" or not self.target.startswith("broker"):
+                of = "topic:NAME, broker:ID or brokers" if self.what == "configure" else "topic:NAME"
+                raise self._error(f"an operator does {self.what!r} to {of}, not to {self.target!r}")
+        elif is_topic and self.what not in ADMIN:
+            raise self._error(f"{self.what!r} cannot happen to a topic; what can: {', '.join(ADMIN)}")
+        if self.target == "others" or self.against.startswith("topic:"):
+            raise self._error("`others` is for `against`, and a topic is no side of anything")
+        known = (*OF_CLIENTS, *OF_ANYBODY, *BETWEEN, *OF_MESSAGES, "isolate", "reset")
+        if is_client and self.what not in known:
+            raise self._error(f"{self.what!r} cannot happen to a client; what can: {', '.join(known)}")
+
+    def _check_settings(self) -> None:
+        for name, kinds in USES.items():
+            if self.what not in kinds and getattr(self, name) != _DEFAULTS[name]:
+                raise self._error(f"{self.what!r} has no {_WORDS.get(name, name)}; that is for {', '.join(kinds)}")
+        if self.factor <= 0 or (self.extra_s < 0 and self.what != "clock_jump"):
+            raise self._error(
+                f"factor {self.factor!r} and extra {self.extra_s!r} s: a factor is above 0, only a clock jumps back"
+            )
+        if self.what == "slow" and self.factor == 1.0 and self.extra_s == 0.0:
+            raise self._error("`slow` needs a factor or extra seconds")
+        if (self.api or self.tail) and self.what == "slow" and (self.factor != 1.0 or self.extra_s == 0.0):
+            raise self._error("`slow` with an api or a tail adds extra seconds; a factor is for the whole link")
+        if self.what in ("disk_slow", "late", "clock_jump") and self.extra_s == 0:
+            means = {"disk_slow": "how long a write takes", "late": "how late", "clock_jump": "how far"}[self.what]
+            raise self._error(f"`{self.what}` needs extra seconds: {means}")
+        if self.what in ("starve", "clock_drift") and self.factor == 1.0:
+            raise self._error(f"`{self.what}` needs a factor")
+        if self.what == "starve" and self.factor < 1:
+            raise self._error(f"`starve` with the factor {self.factor:g}: expected more than 1")
+        if self.plane and self.plane not in PLANES:
+            raise self._error(f"no plane {self.plane!r}{close(self.plane, PLANES)}; known: {', '.join(PLANES)}")
+        if self.api:
+            check_api(self.api, self._error)
+        if self.what == "configure" and not self.settings:
+            raise self._error('`configure` needs settings, as in {"min.insync.replicas": "1"}')
+        if self.count < 1 or self.spread_s < 0:
+            raise self._error(f"count {self.count!r}, spread {self.spread_s!r} s: expected 1 and 0 s or more")
 
     def _error(self, problem: str) -> ConfigurationError:
         return ConfigurationError(f"fault {self}: {problem}")
@@ -149,69 +169,29 @@ class Fault:
 
     def __str__(self) -> str:
         parts = ["then", self.what, self.target] if self.then else [self.what, self.target]
-        if self.what in _BETWEEN:
+        if self.what in BETWEEN:
             parts.append(f"{'to' if self.one_way else 'from'} {self.against}")
+        parts += [f"({part} only)" for part in (self.plane, self.api) if part]
         if self.what == "slow":
             parts.append(f"x{self.factor:g} +{self.extra_s:g}s")
-        if self.what == "disk_slow":
-            parts.append(f"+{self.extra_s:g}s")
+        elif self.extra_s:
+            parts.append(f"{self.extra_s:+g}s")
+        elif self.factor != 1.0:
+            parts.append(f"x{self.factor:g}")
+        parts += [word for word, holds in (("in part", self.partial), ("at the tail", self.tail)) if holds]
+        parts += [f"{key}={value}" for key, value in self.settings]
+        if self.what == "add_partitions":
+            parts.append(f"+{self.count}")
+        if self.spread_s:
+            parts.append(f"within {self.spread_s:g}s")
         parts.append(self.trigger)
         if self.for_s is not None:
             parts.append(f"for {self.for_s:g}s")
         return " ".join(parts)
 
 
-@attrs.frozen
-class Condition:
-    """``subject:place comparison number``: ``isr:orders-0 <= 1``."""
-
-    subject: str
-    place: str
-    comparison: str
-    number: int
-
-    #: What can be asked, and what it counts.
-    SUBJECTS = {  # noqa: RUF012
-        "isr": "in-sync replicas of a partition, as the controller knows them",
-        "elr": "eligible leader replicas of a partition",
-        "behind": "records of the leader's log above the high watermark",
-        "end": "the leader's log end offset",
-        "live": "brokers that are not fenced (no place)",
-    }
-    COMPARISONS = ("<=", ">=", "<", ">", "==")
-
-    @classmethod
-    def parse(cls, text: str) -> Condition:
-        """Raises ConfigurationError."""
-        words = text.split()
-        subject, _, place = (words or [""])[0].partition(":")
-        usable = (
-            len(words) == 3
-            and subject in cls.SUBJECTS
-            and words[1] in cls.COMPARISONS
-            and words[2].isdigit()
-            and (subject == "live") == (not place)
-        )
-        if not usable:
-            raise ConfigurationError(
-                f"condition {text!r}: expected subject:topic-partition, a comparison and a number, as in 'isr:orders-0 <= 1'; "
-                f"subjects: {', '.join(f'{name} ({meaning})' for name, meaning in cls.SUBJECTS.items())}"
-            )
-        if place:
-            check_partition(place, lambda problem: ConfigurationError(f"condition {text!r}: {problem}"))
-        return cls(subject, place, words[1], int(words[2]))
-
-    def holds(self, value: int) -> bool:
-        comparison = self.comparison
-        if comparison == "<=":
-            return value <= self.number
-        if comparison == ">=":
-            return value >= self.number
-        if comparison == "<":
-            return value < self.number
-        if comparison == ">":
-            return value > self.number
-        return value == self.number
+_DEFAULTS = {field.name: field.default for field in attrs.fields(Fault)}
+_WORDS = {"extra_s": "extra", "spread_s": "spread"}
 
 
 @attrs.frozen
@@ -245,41 +225,3 @@ class Plan:
 
     def __str__(self) -> str:
         return "\n".join(str(fault) for fault in self.faults) or "no faults"
-
-
-def check_target(target: str, error: Any) -> None:
-    """Raises what ``error(problem)`` makes."""
-    role, colon, place = target.partition(":")
-    known = [name.partition(":")[0] for name in TARGETS]
-    with_place = [name.partition(":")[0] for name in TARGETS if ":" in name]
-    bare = [name for name in TARGETS if ":" not in name]
-    if role not in known or (colon and (role not in with_place or not place)) or (not colon and role not in bare):
-        raise error(f"no target {target!r}{_close(role, known)}; known: {', '.join(TARGETS)}")
-    if role in ("leader", "follower"):
-        check_partition(place, error)
-    if role == "broker" and not place.isdigit():
-        raise error(f"target {target!r}: a broker's id is a number")
-
-
-def check_partition(place: str, error: Any) -> None:
-    topic, dash, number = place.rpartition("-")
-    if not dash or not topic or not number.isdigit():
-        raise error(f"{place!r} is no partition: expected TOPIC-NUMBER, as in orders-0")
-
-
-def check_event(event: str, error: Any) -> None:
-    """``note:KIND``, or a request's name and a stage."""
-    from kafkasim.sim.wire_events import API_NAMES
-
-    if event.startswith("note:") and len(event) > len("note:"):
-        return
-    api, dot, stage = event.partition(".")
-    if not dot or stage not in STAGES:
-        raise error(f"no event {event!r}: expected Api.stage with a stage of {', '.join(STAGES)}, or note:KIND")
-    if api not in API_NAMES:
-        raise error(f"no request {api!r}{_close(api, API_NAMES)} in event {event!r}; known: {', '.join(API_NAMES)}")
-
-
-def _close(word: str, known: Iterable[str] | Sequence[str]) -> str:
-    matches = difflib.get_close_matches(word, list(known), 1)
-    return f" (did you mean {matches[0]!r}?)" if matches else ""

@@ -17,12 +17,13 @@ from kafkasim.errors import ConfigurationError
 from kafkasim.sim.plan import Fault, Plan
 
 #: Key in a file → field of a `Fault`, and how its value is read.
-_TIMES = {"at": "at_s", "for": "for_s", "extra": "extra_s"}
-_TEXTS = {"what": "what", "target": "target", "on": "on", "when": "when", "against": "against"}
-_FLAGS = ("one_way", "then")
-_KEYS = (*_TEXTS, *_TIMES, *_FLAGS, "nth", "factor")
+_TIMES = {"at": "at_s", "for": "for_s", "extra": "extra_s", "spread": "spread_s"}
+_TEXTS = ("what", "target", "on", "when", "against", "plane", "api")
+_FLAGS = ("one_way", "then", "tail", "partial")
+_COUNTS = ("nth", "count")
+_KEYS = (*_TEXTS, *_TIMES, *_FLAGS, *_COUNTS, "factor", "settings")
 _UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(us|ms|s|m|h)?")
+_DURATION = re.compile(r"(-?\d+(?:\.\d+)?)\s*(us|ms|s|m|h)?")
 
 
 def plan_to_json(plan: Plan) -> str:
@@ -80,11 +81,14 @@ def fault_to_values(fault: Fault) -> dict[str, Any]:
     for key in ("on", "when"):
         if getattr(fault, key) is not None:
             values[key] = getattr(fault, key)
-    for key in ("nth", "against", "one_way", "factor", "then"):
+    for key in ("nth", "against", "one_way", "factor", "then", "plane", "api", "tail", "partial", "count"):
         if getattr(fault, key) != getattr(default, key):
             values[key] = getattr(fault, key)
-    if fault.extra_s:
-        values["extra"] = _seconds_text(fault.extra_s)
+    for key in ("extra", "spread"):
+        if getattr(fault, _TIMES[key]):
+            values[key] = _seconds_text(getattr(fault, _TIMES[key]))
+    if fault.settings:
+        values["settings"] = dict(fault.settings)
     if fault.for_s is not None:
         values["for"] = _seconds_text(fault.for_s)
     return values
@@ -105,8 +109,11 @@ def _fault(number: int, table: Any) -> Fault:
             fields[_TIMES[key]] = _seconds(f"{where}: `{key}`", value)
         elif key in _TEXTS:
             fields[key] = _of(str, f"{where}: `{key}`", value, "a text")
-        elif key == "nth":
-            fields[key] = _of(int, f"{where}: `nth`", value, "a whole number")
+        elif key in _COUNTS:
+            fields[key] = _of(int, f"{where}: `{key}`", value, "a whole number")
+        elif key == "settings":
+            configs = _of(Mapping, f"{where}: `settings`", value, "a table of configs")
+            fields[key] = tuple((name, _of(str, f"{where}: {name}", text, "a text")) for name, text in configs.items())
         elif key in _FLAGS:
             fields[key] = _of(bool, f"{where}: `{key}`", value, "true or false")
         else:
@@ -142,5 +149,7 @@ def _toml(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False)
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{_toml(key)} = {_toml(text)}" for key, text in value.items()) + " }"
     return repr(value)

@@ -22,6 +22,8 @@ class Verdict(IntEnum):
 
 
 Guard: TypeAlias = Callable[[int, int], Verdict | None]
+Filter: TypeAlias = Callable[[int, int, Any, Any], Verdict | None]
+"""As a guard, of source, destination, channel and the request that is carried or answered (None: the connection itself)."""
 ResponseMatch: TypeAlias = tuple[int | None, int | None, int | None]
 """Requester, server and API key; None matches all."""
 
@@ -43,6 +45,7 @@ class Rules:
         self._cut: dict[Pair, int] = {}
         self._holding: dict[Pair, int] = {}
         self._guards: list[Guard] = []
+        self._filters: list[Filter] = []
         self._ruled = False
         self._lost_responses: list[LostResponse] = []
 
@@ -66,9 +69,10 @@ class Rules:
         self._note_rules()
 
     def heal_all(self) -> None:
-        """Undo all partitions, holds and guards; links stay slow."""
+        """Undo all partitions, holds, guards and filters; links stay slow."""
         self._cut.clear()
         self._guards.clear()
+        self._filters.clear()
         self._holding.clear()
         self._note_rules()
         self._drain_streams()
@@ -97,6 +101,18 @@ class Rules:
         self._note_rules()
         self._drain_streams()
 
+    def add_filter(self, judge: Filter) -> None:
+        """Ask a function about every message and what it carries, after the guards."""
+        self._filters.append(judge)
+        self._note_rules()
+
+    def remove_filter(self, judge: Filter) -> None:
+        """Ask it no more (it may be gone already); what it held arrives now."""
+        if judge in self._filters:
+            self._filters.remove(judge)
+            self._note_rules()
+            self._drain_streams()
+
     def lose_response(self, match: ResponseMatch | Callable[[int, int, Any, Any], bool], nth: int = 1) -> None:
         """Lose the n-th response that matches, and reset its connection; once.
 
@@ -106,9 +122,10 @@ class Rules:
         self._lost_responses.append(LostResponse(predicate, nth))
 
     def _note_rules(self) -> None:
-        self._ruled = bool(self._cut or self._holding or self._guards)
+        self._ruled = bool(self._cut or self._holding or self._guards or self._filters)
 
-    def _verdict(self, src: int, dst: int) -> Verdict:
+    def _verdict(self, src: int, dst: int, args: tuple[Any, ...]) -> Verdict:
+        """``args`` are what will be done: the connection first, a request in the third place if one is carried or answered."""
         if src == dst:
             return Verdict.PASS
         pair = (src, dst)
@@ -118,6 +135,10 @@ class Rules:
             return Verdict.HOLD
         for guard in self._guards:
             verdict = guard(src, dst)
+            if verdict is not None:
+                return verdict
+        for judge in self._filters:
+            verdict = judge(src, dst, args[0].channel, args[2] if len(args) > 2 else None)
             if verdict is not None:
                 return verdict
         return Verdict.PASS

@@ -99,7 +99,8 @@ class World:
             host = task.host
         if name is None:
             name = self._client_name(kind, config, host)
-        engine = self._engine(kind, name, (node_id, config, bootstrap, self.choices.draw, EPOCH_US))
+        offset_us = 0 if host is None else host.clock_offset_us
+        engine = self._engine(kind, name, (node_id, config, bootstrap, self.choices.draw, EPOCH_US + offset_us))
         shell = ClientShell(
             engine, name, self.kernel, self.fabric, self.scheduler, self._on_note, host, self._on_client_closed
         )

@@ -65,7 +65,7 @@ TRIGGERS = st.one_of(
 )
 FAULTS = st.builds(
     lambda what, target, trigger, for_s, one_way, then: Fault(
-        what, target, for_s=for_s, one_way=one_way, then=then, **trigger
+        what, target, for_s=for_s, one_way=one_way and what in ("partition", "hold"), then=then, **trigger
     ),
     st.sampled_from(["crash", "power_loss", "shutdown", "pause", "isolate", "partition", "hold"]),
     st.sampled_from(["any", "broker:3", "zone:a b", "leader:orders-0", "controller", "coordinator:billing"]),

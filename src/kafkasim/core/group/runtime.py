@@ -90,14 +90,14 @@ class Runtime:
         self.settings = settings
         self.topics = topics
         self.new_id = new_id
-        self._wall_offset_us = wall_offset_us
+        self.wall_offset_us = wall_offset_us
         self._replay = replay
         #: Appends that are not committed yet, oldest first: who waits for each.
         self._in_flight: dict[int, list[Done]] = {}
         self._appends = 0
 
     def wall_ms(self, now_us: int) -> int:
-        return (now_us + self._wall_offset_us) // 1000
+        return (now_us + self.wall_offset_us) // 1000
 
     def answer(self, token: Token, response: Any) -> None:
         self.effects.append(Answer(token, response))

@@ -153,6 +153,18 @@ class GroupShard:
     def on_request(self, request: Any, client_host: str, token: Token, now_us: int) -> None:
         self._handlers[type(request)](request, client_host, token, now_us)
 
+    def clock_set(self, wall_offset_us: int) -> None:
+        """The broker's wall clock was set: what is stamped, and what expires, goes by the new one.
+
+        Since when a group is empty was read from the old one.
+        """
+        moved_us = wall_offset_us - self.settings.wall_offset_us
+        for group in self.groups.values():
+            if isinstance(group, ClassicGroup):
+                group.state_since_us -= moved_us
+        self.settings.wall_offset_us = self.settings.limits.wall_offset_us = wall_offset_us
+        self._runtime.wall_offset_us = wall_offset_us
+
     def _wall_ms(self, at_us: int) -> int:
         return (at_us + self.settings.wall_offset_us) // 1000
 

@@ -91,7 +91,7 @@ class ShareGroupShard:
         self._settings_of = settings_of
         self._topic = topic
         self._is_taken = is_taken
-        self._wall_offset_us = wall_offset_us
+        self.wall_offset_us = wall_offset_us
         self._timers: Timers[tuple[str, str]] = Timers()
 
     @property
@@ -105,7 +105,7 @@ class ShareGroupShard:
                 self._write(self._removal(group, member_id), lambda error, now_us: None)
 
     def _ms(self, now_us: int) -> int:
-        return (now_us + self._wall_offset_us) // 1000
+        return (now_us + self.wall_offset_us) // 1000
 
     def _write(self, records: list[ShareRecord], done: Callable[[ErrorCode, int], None]) -> None:
         for record in records:

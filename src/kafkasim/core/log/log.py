@@ -179,6 +179,16 @@ class Log:
                 break
         return total
 
+    def unflushed(self) -> list[int]:
+        """Where the disk may end: at what was flushed, and at the end of each batch above it."""
+        if self.flushed >= self.end:
+            return []
+        return [self.flushed, *(b.next_offset for b in self.batches or () if b.next_offset > self.flushed)]
+
+    def wrote_back(self, end: int) -> None:
+        """The page cache reached the disk up to ``end``, one of ``unflushed``, without a flush."""
+        self.flushed = end
+
     def lose_unflushed(self) -> None:
         """The power failed: what was only in the page cache is gone."""
         self.truncate_to(self.flushed)

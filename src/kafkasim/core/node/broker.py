@@ -132,6 +132,12 @@ class BrokerNode:
             deadline_us = search_us
         return deadline_us
 
+    def clock_set(self, now_us: int) -> None:
+        """The wall clock of the machine is another one now (``ctx.wall_offset_us``)."""
+        self.data_plane.clock_set(now_us)
+        self.groups.clock_set()
+        self.share_groups.clock_set()
+
     def _enable_request_processing(self, now_us: int) -> None:
         early, self._early = self._early, None
         for call in early or ():

@@ -222,6 +222,10 @@ class DataPlane:
                     partitions.advance(replica, now_us)
         self._upkeep.rearm_retention(now_us)
 
+    def clock_set(self, now_us: int) -> None:
+        """What retention has planned by the wall clock is planned anew."""
+        self._upkeep.rearm_retention(now_us)
+
     def _recheck_deletes(self) -> None:
         """A broker that died is not waited for any more."""
         for operation in self._offsets.deletes:

@@ -230,6 +230,10 @@ class GroupCoordinator:
                 shard.on_topics_deleted(names, now_us)
                 self._carry_out(partition, shard, now_us)
 
+    def clock_set(self) -> None:
+        for shard in self._shards.values():
+            shard.clock_set(self._ctx.wall_offset_us)
+
     def _reread_configs(self) -> None:
         """The assignment interval is the one setting of groups that a running broker takes over."""
         for shard in self._shards.values():

@@ -134,6 +134,13 @@ class ServerNode:
             now_us=now_us,
         )
 
+    def set_clock(self, wall_offset_us: int, now_us: int) -> None:
+        """The machine's wall clock was set. Timers count from the start of the process, so they do not move."""
+        if self.broker is not None:
+            self.broker.ctx.wall_offset_us = wall_offset_us
+            self.broker.clock_set(now_us)
+            self.deadline_us = self._earliest_deadline_us()
+
     def _earliest_deadline_us(self) -> int:
         earliest_us = min(self._requests.deadline_us, self._give_up_us)
         if self.controller is not None:

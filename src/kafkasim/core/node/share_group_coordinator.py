@@ -178,6 +178,10 @@ class ShareGroupCoordinator:
             if tp.topic == CONSUMER_OFFSETS_TOPIC:
                 self._follow_leadership(tp, now_us)
 
+    def clock_set(self) -> None:
+        for shard in self.shards.values():
+            shard.wall_offset_us = self._ctx.wall_offset_us
+
     def _follow_leadership(self, tp: TopicPartition, now_us: int) -> None:
         state = self._ctx.image.partition(tp)
         if state is None or state.leader != self._ctx.node_id:
