@@ -355,22 +355,29 @@ class Scenario:
 
     def describe_members(self, step: dict[str, Any], args: dict[str, Any]) -> Any:
         """How many partitions each member has, in which epoch, and how many members each partition has."""
-        self.left_out.append("hosts, group epochs, and which of several equal partitions a member has")
+        self.left_out.append("hosts, and which of several equal partitions a member has")
         head, *rows = step["result"]
-        ids, counts, parts = (head.index(name) for name in ("CONSUMER-ID", "#PARTITIONS", "ASSIGNMENT"))
-        theirs = {row[ids]: int(row[counts]) for row in rows}
+        ids, counts, epochs, parts = map(head.index, ("CONSUMER-ID", "#PARTITIONS", "MEMBER-EPOCH", "ASSIGNMENT"))
+        theirs = {row[ids]: (int(row[counts]), int(row[epochs])) for row in rows}
         members = self.groups.describe(GROUP).members
-        ours = {member.member_id: sum(len(part.partitions) for part in member.assignment) for member in members}
+        ours = {
+            member.member_id: (sum(len(part.partitions) for part in member.assignment), member.member_epoch)
+            for member in members
+        }
         our_parts = [f"t:{','.join(map(str, p.partitions))}" for member in members for p in member.assignment]
         if ours == theirs and _spread(our_parts) == _spread([row[parts] for row in rows]):
             return step["result"]
         return ours, our_parts
 
     def describe_state(self, step: dict[str, Any], args: dict[str, Any]) -> Any:
-        self.left_out.append("group epochs")
         head, row = step["result"]
         described = self.groups.describe(GROUP)
-        ours = {"STATE": described.group_state, "#MEMBERS": str(len(described.members))}
+        ours = {
+            "STATE": described.group_state,
+            "GROUP-EPOCH": str(described.group_epoch),
+            "ASSIGNMENT-EPOCH": str(described.assignment_epoch),
+            "#MEMBERS": str(len(described.members)),
+        }
         theirs = {name: row[head.index(name)] for name in ours}
         return step["result"] if ours == theirs else ours
 

@@ -2,7 +2,8 @@
 
 Mirrors:  ShareGroup, ShareGroupMember, ModernGroup (KIP-932).
 Inputs:   replay(record) is the only way in; everything else reads.
-Rule 1:   a group is Empty or Stable; nobody waits for anybody, so there is no rebalancing state.
+Rule 1:   the epoch begins at 1 and moves with the first member, to 2, and again when there are partitions to assign.
+Rule 2:   a group is Empty or Stable; nobody waits for anybody, so there is no rebalancing state.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ class ShareGroup:
 
     def __init__(self, group_id: str) -> None:
         self.group_id = group_id
-        self.epoch = 0
+        self.epoch = 1
         self.metadata_hash = ""
         self.assignment_epoch = 0
         self.assignment_ms = -1

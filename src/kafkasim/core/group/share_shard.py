@@ -236,9 +236,11 @@ class ShareGroupShard:
 
     # --- what admins change ------------------------------------------------------------------------------------------
 
-    def emptied(self, group_id: str) -> tuple[ShareGroup | None, ErrorCode, str]:
-        """The group, if it may be changed: there must be one, and nobody in it."""
+    def emptied(self, group_id: str, *, makes: bool = False) -> tuple[ShareGroup | None, ErrorCode, str]:
+        """The group, if it may be changed: there must be one, or ``makes`` one, and nobody in it."""
         group = self.groups.get(group_id)
+        if group is None and makes and not self._is_taken(group_id):
+            return ShareGroup(group_id), ErrorCode.NONE, ""
         if group is None:
             return None, ErrorCode.GROUP_ID_NOT_FOUND, self._missing(group_id)
         if group.members:
@@ -246,20 +248,18 @@ class ShareGroupShard:
         return group, ErrorCode.NONE, ""
 
     def alter(self, group: ShareGroup, parts: Iterable[tuple[str, TopicIdPartition]], now_us: int) -> int:
-        """State of these partitions (topic name, partition) is made anew; the state epoch that fences what was before."""
+        """State of these partitions (topic name, partition) is to be made anew, in the state epoch that is returned.
+
+        The epoch is the group's, which moved when its last member went: writes of before are fenced by it.
+        """
         now_ms = self._ms(now_us)
-        initialized = dict(group.initialized)
+        initializing = dict(group.initializing)
         for name, tip in parts:
-            known = initialized.get(tip.topic_id, (name, [], 0))[1]
-            initialized[tip.topic_id] = (name, sorted({*known, tip.partition}), now_ms)
-        value = {"initializing": dict(group.initializing), "initialized": initialized}
-        epoch = group.epoch + 1
-        records = [
-            ShareRecord(GROUP_EPOCH, group.group_id, "", {"epoch": epoch, "hash": group.metadata_hash}),
-            ShareRecord(STATE_PARTITIONS, group.group_id, "", value),
-        ]
-        self._write(records, lambda error, now_us: None)
-        return epoch
+            known = initializing.get(tip.topic_id, (name, [], 0))[1]
+            initializing[tip.topic_id] = (name, sorted({*known, tip.partition}), now_ms)
+        value = {"initializing": initializing, "initialized": dict(group.initialized)}
+        self._write([ShareRecord(STATE_PARTITIONS, group.group_id, "", value)], lambda error, now_us: None)
+        return group.epoch
 
     def forget_topics(self, group: ShareGroup, topic_ids: Iterable[str]) -> None:
         """State of these topics was deleted: the next member has it made anew."""

@@ -2,7 +2,8 @@
 
 Mirrors:  GroupCoordinatorService.describeShareGroupOffsets, alterShareGroupOffsets, deleteShareGroupOffsets, deleteShareGroups.
 Inputs:   the three offset requests, DeleteGroups of share groups.     Effects: asks of the share persister, ListOffsets.
-Rule 1:   a group with members is not changed; who alters gives the state a new epoch, which fences the leaders that run.
+Rule 1:   a group with members is not changed; who alters makes the group if there is none, and gives the state the group's
+          epoch, which fences the leaders that ran before its last member went.
 Rule 2:   the lag is the end of the partition less its start offset less what was completed behind it; unknown before a write.
 """
 
@@ -164,7 +165,7 @@ class ShareGroupAdmin:
         if shard is None:
             self._ctx.reply(call, AlterShareGroupOffsetsResponse(ErrorCode.NOT_COORDINATOR))
             return
-        group, error, text = shard.emptied(request.group_id)
+        group, error, text = shard.emptied(request.group_id, makes=True)
         if group is None:
             self._ctx.reply(call, AlterShareGroupOffsetsResponse(error, text))
             return
@@ -179,9 +180,15 @@ class ShareGroupAdmin:
         epoch = shard.alter(group, [(name, init.tip) for name, init in inits], now_us) if inits else 0
         self._coordinator.carry_out(number, shard, now_us)
 
+        made: list[TopicIdPartition] = []
+        failed: list[TopicIdPartition] = []
+
         def done(name: str, state: PartitionState, now_us: int) -> None:
+            (made if state.error is ErrorCode.NONE else failed).append(state.tip)
             outcomes[(name, state.tip.partition)] = state.error
             if len(outcomes) == len(request.offsets):
+                shard.on_initialized(request.group_id, made, failed, now_us)
+                self._coordinator.carry_out(number, shard, now_us)
                 parts = tuple((topic, partition, code) for (topic, partition), code in outcomes.items())
                 self._ctx.reply(call, AlterShareGroupOffsetsResponse(ErrorCode.NONE, None, parts))
 
