@@ -19,6 +19,7 @@ _RUNS: tuple[tuple[str, ...], ...] = (
     ("benchmarks.startup", "--repeat", "2", "--imports", "1"),
     ("benchmarks.scale", "--tiny"),
     ("benchmarks.kernel", "--events", "3000"),
+    ("benchmarks.seeds", "--seeds", "2", "--examples", "5"),
     ("benchmarks.truth_table", "--only", "kafkasim"),
 )
 _SECONDS_MAX = 120.0
