@@ -15,6 +15,7 @@ from kafkasim.errors import ConfigurationError, Unsupported
 if TYPE_CHECKING:
     from kafkasim import compare, faults, sinks
     from kafkasim.connect import connect
+    from kafkasim.explore.sometimes import sometimes
     from kafkasim.handle import Cluster
     from kafkasim.testing.seeded import seeded as test
 
@@ -29,6 +30,7 @@ __all__ = [
     "connect",
     "faults",
     "sinks",
+    "sometimes",
     "test",
 ]
 
@@ -44,6 +46,10 @@ def __getattr__(name: str) -> Any:
         return connect
     if name in ("compare", "faults", "sinks"):
         return import_module(f"kafkasim.{name}")
+    if name == "sometimes":
+        from kafkasim.explore.sometimes import sometimes
+
+        return sometimes
     if name == "test":
         from kafkasim.testing.seeded import seeded
 

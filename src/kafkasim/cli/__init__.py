@@ -1,4 +1,4 @@
-"""The command line: ``kafkasim run``, ``exec``, ``compare`` and ``conform``.
+"""The command line: ``kafkasim run``, ``exec``, ``explore``, ``compare`` and ``conform``.
 
 Rule 1:   exit status 0 only where everything promised was kept; 1 where a promise broke, 2 for a mistake in what was asked,
           130 after Ctrl-C.
@@ -101,6 +101,41 @@ def _conform(
     from kafkasim.cli.conform import conform_command
 
     raise typer.Exit(conform_command(suite, real, divergences, report, document, select, timeout, as_json))
+
+
+@app.command("explore")
+def _explore(
+    target: Annotated[
+        str,
+        typer.Argument(
+            help="A design file, a scenario function (module:function), or a @kafkasim.test (tests/test_x.py::test_name).",
+            metavar="TARGET",
+        ),
+    ],
+    seed: Annotated[int, typer.Option(help="Of the campaign: every trial follows from it.")] = 0,
+    seeds: Annotated[
+        int | None, typer.Option(help="Stop after so many trials; 200 where no other budget is given.")
+    ] = None,
+    time: Annotated[str | None, typer.Option(help='Stop after so long: "60s", "10m".')] = None,
+    failures: Annotated[int | None, typer.Option(help="Stop when so many different failures were found.")] = None,
+    jobs: Annotated[int, typer.Option(help="Processes on this machine.")] = 1,
+    scheduler: Annotated[
+        str | None, typer.Option(metavar="tcp://HOST:PORT", help="Run on the workers of a Dask cluster.")
+    ] = None,
+    results: Annotated[
+        str | None,
+        typer.Option(metavar="FILE.jsonl", help="Add outcomes to this file; a later campaign goes on from it."),
+    ] = None,
+    duration: Annotated[str | None, typer.Option("--for", help="A design's duration, in place of its own.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    progress: Annotated[bool | None, typer.Option(help="Show progress on stderr; by default on a terminal.")] = None,
+) -> None:
+    """Run a scenario under many seeds and fault plans, and say what broke, how often, and what was never seen."""
+    from kafkasim.cli.explore import explore_command
+
+    raise typer.Exit(
+        explore_command(target, seed, seeds, time, failures, jobs, scheduler, results, duration, as_json, progress)
+    )
 
 
 compare = typer.Typer(

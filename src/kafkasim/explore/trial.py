@@ -8,6 +8,7 @@ Rule 2:   the same scenario, seed and plan give the same trial, in any process.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -15,6 +16,7 @@ import attrs
 
 from kafkasim.check.report import Finding, Report
 from kafkasim.handle import Cluster
+from kafkasim.sim.choices import Choices
 from kafkasim.sim.injection import Fired, Injection
 from kafkasim.sim.plan import Fault, Plan
 
@@ -28,7 +30,7 @@ class Scenario:
 
     Args:
         name: how reports call it.
-        body: runs the clients; takes the cluster, returns when its work is over.
+        body: runs the clients; takes the cluster (and sizes, by their names), returns when its work is over.
         prepare: creates topics and what else must stand before any fault; it is not disturbed.
         options: keyword arguments of ``kafkasim.Cluster``, the seed excepted.
         partitions: what faults aim at, as ``"orders-0"``.
@@ -36,22 +38,43 @@ class Scenario:
         settled: ends the time between the end of the body and the verdict as soon as it is true.
         settle_s: virtual seconds between the end of the body, with all faults healed, and the verdict.
         span_s: virtual seconds over which faults that come at a time are spread: about as long as the body runs.
+        sizes: how much of what: ``{"records": 40, "partitions": 3}``. ``prepare`` and ``body`` get those that they have parameters for;
+            ``brokers`` goes to the cluster, too. Shrinking makes them smaller.
+        faults: a plan of the scenario's own for each seed, if it has some.
+        judge: gives the verdict instead of ``cluster.check``.
+        sometimes: what should happen at least once in a campaign (`kafkasim.sometimes`).
     """
 
     name: str
-    body: Callable[[Cluster], Any]
-    prepare: Callable[[Cluster], Any] | None = None
+    body: Callable[..., Any]
+    prepare: Callable[..., Any] | None = None
     options: Mapping[str, Any] = attrs.field(factory=dict)
     partitions: tuple[str, ...] = ()
     clients: tuple[str, ...] = ()
     settle_s: float = 30.0
     span_s: float = 60.0
     settled: Callable[[Cluster], bool] | None = None
+    sizes: Mapping[str, int] = attrs.field(factory=dict)
+    faults: Callable[[int], Plan | Fault] | None = None
+    judge: Callable[[Cluster], Report] | None = None
+    sometimes: tuple[str, ...] = ()
 
     def with_features(self, features: Mapping[str, bool]) -> Scenario:
         """The same with protections switched: ``{"epoch_truncation": False}``."""
         merged = {**self.options.get("features", {}), **features}
         return attrs.evolve(self, options={**self.options, "features": merged})
+
+    def with_sizes(self, sizes: Mapping[str, int]) -> Scenario:
+        """The same with other sizes: ``{"records": 3}``."""
+        options = {**self.options, "brokers": sizes["brokers"]} if "brokers" in sizes else self.options
+        return attrs.evolve(self, sizes={**self.sizes, **sizes}, options=options)
+
+    def call(self, function: Callable[..., Any], cluster: Cluster) -> Any:
+        """Call ``prepare`` or ``body`` with the sizes that it asks for."""
+        if not self.sizes:
+            return function(cluster)
+        wanted = inspect.signature(function).parameters
+        return function(cluster, **{name: size for name, size in self.sizes.items() if name in wanted})
 
 
 @attrs.frozen
@@ -90,21 +113,29 @@ def run_trial(
     seed: int,
     plan: Plan | Fault | None = None,
     *,
+    choices: Choices | None = None,
+    on_start: Callable[[Cluster, Injection], None] | None = None,
     on_end: Callable[[Cluster, Injection, Trial], None] | None = None,
 ) -> Trial:
-    """Run it. ``on_end`` sees the cluster before it is closed: for histories, pictures, files."""
-    with Cluster(**{**scenario.options, "seed": seed}) as cluster:
+    """Run it.
+
+    ``choices`` come from elsewhere than the seed (a tape, say). ``on_start`` sees the cluster when the plan is let loose, ``on_end``
+    before it is closed: for histories, pictures, files.
+    """
+    with Cluster(**{**scenario.options, "seed": seed, "choices": choices}) as cluster:
         error: BaseException | None = None
         report = Report()
         injection = Injection(cluster, Plan())
         try:
             if scenario.prepare is not None:
-                scenario.prepare(cluster)
+                scenario.call(scenario.prepare, cluster)
             injection = cluster.inject(Plan.of(plan or Plan()))
-            scenario.body(cluster)
+            if on_start is not None:
+                on_start(cluster, injection)
+            scenario.call(scenario.body, cluster)
             injection.heal()
             _settle(scenario, cluster)
-            report = cluster.check()
+            report = cluster.check() if scenario.judge is None else scenario.judge(cluster)
         except Exception as raised:
             error = raised
         trial = Trial(

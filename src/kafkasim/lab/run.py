@@ -11,6 +11,7 @@ import gc
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from time import monotonic
+from typing import Any
 
 import attrs
 
@@ -58,7 +59,7 @@ def run_design(
     ``should_stop`` is asked every virtual second: when it says so, what is known by then is judged, and ``complete`` is False.
     ``on_end`` sees the cluster before it is gone: for pictures.
     """
-    run = _Run(design, design.cluster.seed if seed is None else seed, duration_us, on_progress, should_stop, on_end)
+    run = DesignRun(design, seed, duration_us, on_progress, should_stop, on_end)
     # Records by the hundred thousand are no garbage: looking for cycles among them again and again costs a sixth of the run.
     was_enabled = gc.isenabled()
     gc.disable()
@@ -69,18 +70,20 @@ def run_design(
             gc.enable()
 
 
-class _Run:
+class DesignRun:
+    """One run of a design, in steps: ``prepare`` a cluster made with ``options``, let it ``work`` and ``drain``, take the ``result``."""
+
     def __init__(
         self,
         design: Design,
-        seed: int,
-        duration_us: int | None,
-        on_progress: Callable[[Progress], None] | None,
-        should_stop: Callable[[], bool] | None,
-        on_end: Callable[[Cluster, Result], None] | None,
+        seed: int | None = None,
+        duration_us: int | None = None,
+        on_progress: Callable[[Progress], None] | None = None,
+        should_stop: Callable[[], bool] | None = None,
+        on_end: Callable[[Cluster, Result], None] | None = None,
     ) -> None:
         self._design = design
-        self._seed = seed
+        self._seed = design.cluster.seed if seed is None else seed
         self._duration_us = duration_us or design.cluster.duration_us
         self._on_progress = on_progress
         self._on_end = on_end
@@ -92,23 +95,33 @@ class _Run:
         self._faults: list[FaultDesign] = []
 
     def run(self) -> Result:
-        settings = self._design.cluster
-        with Cluster(
-            settings.brokers, seed=self._seed, racks=settings.racks, config=settings.config, link=self._link
-        ) as cluster:
-            self._cluster = cluster
-            cluster.scheduler.watchdog_seconds = 0  # Members are ours; a slow machine is no fault of theirs.
-            self._prepare()
-            self._complete = self._go()
-            result = self._result()
+        with Cluster(seed=self._seed, **self.options) as cluster:
+            self.prepare(cluster)
+            self.work()
+            self.drain()
+            result = self.result()
             if self._on_end is not None:
                 self._on_end(cluster, result)
             return result
 
+    @property
+    def options(self) -> dict[str, Any]:
+        """What the cluster is made with, the seed excepted."""
+        settings = self._design.cluster
+        return {
+            "brokers": settings.brokers,
+            "racks": settings.racks,
+            "config": settings.config,
+            "link": self._link,
+        }
+
     # --- Running -----------------------------------------------------------------------------------------------------
 
-    def _prepare(self) -> None:
-        cluster, design = self._cluster, self._design
+    def prepare(self, cluster: Cluster) -> None:
+        """Topics, groups that have joined, and workloads that wait for their start."""
+        design = self._design
+        self._cluster = cluster
+        cluster.scheduler.watchdog_seconds = 0  # Members are ours; a slow machine is no fault of theirs.
         for topic in design.topics:
             cluster.create_topic(topic.name, topic.partitions, topic.replication_factor, topic.config)
         self._workloads = [Workload(cluster, workload) for workload in design.workloads]
@@ -145,8 +158,8 @@ class _Run:
         reads = self._reads[group.name]
         return sum(topic.partitions for topic in self._design.topics if topic.name in reads)
 
-    def _go(self) -> bool:
-        """Let the workload and the drain pass; False if that was ended early."""
+    def work(self) -> None:
+        """Let the workload pass, with the faults of the design."""
         cluster = self._cluster
         self._start_us = cluster.now_us
         self._sampler.begin()
@@ -159,10 +172,14 @@ class _Run:
         end_us = self._start_us + self._duration_us
         while cluster.now_us < end_us and not self._should_stop():
             self._step(end_us)
-        end_us += self._design.cluster.drain_us
+
+    def drain(self) -> None:
+        """Let groups work off what is left, as long as the design gives them."""
+        cluster = self._cluster
+        end_us = self._start_us + self._duration_us + self._design.cluster.drain_us
         while cluster.now_us < end_us and not self._should_stop() and not self._is_drained():
             self._step(end_us)
-        return not self._should_stop()
+        self._complete = not self._should_stop()
 
     def _step(self, end_us: int) -> None:
         cluster = self._cluster
@@ -210,7 +227,8 @@ class _Run:
 
     # --- Judging -----------------------------------------------------------------------------------------------------
 
-    def _result(self) -> Result:
+    def result(self) -> Result:
+        """The verdict."""
         cluster = self._cluster
         self._sampler.end()
         virtual_s = (cluster.now_us - self._start_us) / 1e6

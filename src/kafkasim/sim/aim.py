@@ -58,6 +58,13 @@ class Aim:
                 hosts[id(host)] = host
         return list(hosts.values())
 
+    def runs_in_task(self, node: int) -> bool:
+        """Is this a client that can be ended: not the handle's own, nor one of plain code outside every task?"""
+        return any(
+            shell.node.node_id == node and shell.host is not None and bool(shell.host.tasks)
+            for shell in self._cluster.clients
+        )
+
     def _of_partition(self, role: str, tp: TopicPartition) -> list[int]:
         state, _replica = look_at(self._cluster, tp)
         if state is None:

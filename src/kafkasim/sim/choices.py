@@ -71,9 +71,11 @@ class _Floats(dict[str, Callable[[], float]]):
 class Choices:
     """Draws from the seed's streams; records a tape if asked to, or replays one."""
 
-    __slots__ = ("_floats", "_randoms", "_streams", "_strict", "_uses", "draw", "seed", "tape")
+    __slots__ = ("_floats", "_randoms", "_source", "_streams", "_strict", "_uses", "draw", "seed", "tape")
 
-    def __init__(self, seed: int = 0, tape: Tape | None = None, *, record: bool = False) -> None:
+    def __init__(
+        self, seed: int = 0, tape: Tape | None = None, *, record: bool = False, calm: Iterable[str] = ()
+    ) -> None:
         self.seed = seed
         self.tape: Tape | None = [] if record and tape is None else tape
         """What was drawn, if recorded (a tape that was handed in is appended to)."""
@@ -82,28 +84,48 @@ class Choices:
         self._uses: dict[str, int] = {}
         self._randoms: dict[str, random.Random] = {}
         self._strict: _StrictTape | None = None
-        self.draw: Draw = self._draw if self.tape is None else self._draw_and_record
+        benign = frozenset(calm)
+        self._source: Draw = self._draw
+        if benign:
+            self._source = lambda label, bound: 0 if label in benign else self._draw(label, bound)
+        self.draw: Draw = self._source if self.tape is None else self._draw_and_record
         """``draw(label, bound)``: an integer in [0, bound), 0 being the most benign."""
 
     @classmethod
-    def replaying(cls, tape: Iterable[Choice], strict: bool = True, *, seed: int = 0) -> Choices:
+    def replaying(cls, tape: Iterable[Choice], strict: bool = True, *, seed: int = 0, record: bool = False) -> Choices:
         """Choices that come from a tape.
 
         Strict: the first request that differs from the tape raises ChoiceDiverged. Otherwise a value is looked up by
         label and use, cut to its bound, and 0 where the tape has none: what a shrinker wants.
         """
-        choices = cls(seed)
+        choices = cls(seed, record=record)
         entries = [Choice(*entry) for entry in tape]
         if strict:
             choices._strict = _StrictTape(entries)
-            choices.draw = choices._strict.draw
+            choices._source = choices._strict.draw
         else:
-            choices.draw = _LooseTape(entries).draw
+            choices._source = _LooseTape(entries).draw
+        choices.draw = choices._draw_and_record if record else choices._source
         return choices
+
+    def reseed(self, seed: int) -> None:
+        """From now on the streams are another seed's; what was drawn so far stays. A tape that is replayed takes no notice."""
+        self._streams = _Streams(seed)
+        self._floats = _Floats(self._streams)
 
     def exhausted(self) -> bool:
         """Has a strict replay consumed its whole tape? (True when nothing is replayed.)"""
         return self._strict is None or self._strict.exhausted()
+
+    @property
+    def diverged(self) -> ChoiceDiverged | None:
+        """Where a strict replay left its tape first, also where the program swallowed what was raised then."""
+        return None if self._strict is None else self._strict.diverged
+
+    @property
+    def next_on_tape(self) -> Choice | None:
+        """What a strict replay would draw next."""
+        return None if self._strict is None else self._strict.next()
 
     def draw_between(self, label: str, low: int, high: int) -> int:
         """An integer in [low, high]; low is the benign one."""
@@ -132,7 +154,7 @@ class Choices:
         return self._streams[label].randrange(bound)
 
     def _draw_and_record(self, label: str, bound: int) -> int:
-        value = self._draw(label, bound)
+        value = self._source(label, bound)
         use = self._uses[label] = self._uses.get(label, 0) + 1
         assert self.tape is not None
         self.tape.append(Choice(label, use, bound, value))
@@ -146,21 +168,27 @@ class _StrictTape:
         self._tape = tape
         self._next = 0
         self._uses: dict[str, int] = {}
+        self.diverged: ChoiceDiverged | None = None
 
     def exhausted(self) -> bool:
         return self._next == len(self._tape)
 
+    def next(self) -> Choice | None:
+        return self._tape[self._next] if self._next < len(self._tape) else None
+
     def draw(self, label: str, bound: int) -> int:
         use = self._uses[label] = self._uses.get(label, 0) + 1
-        found = f"use {use} of {label!r} with bound {bound}"
-        if self._next >= len(self._tape):
-            raise ChoiceDiverged(label, use, "the end of the tape", found)
-        expected = self._tape[self._next]
-        if expected[:3] != (label, use, bound):
+        expected = self.next()
+        if expected is not None and expected[:3] == (label, use, bound) and self.diverged is None:
+            self._next += 1
+            return expected.value
+        wanted = "the end of the tape"
+        if expected is not None:
             wanted = f"use {expected.use} of {expected.label!r} with bound {expected.bound}"
-            raise ChoiceDiverged(label, use, wanted, found)
-        self._next += 1
-        return expected.value
+        problem = ChoiceDiverged(label, use, wanted, f"use {use} of {label!r} with bound {bound}")
+        if self.diverged is None:
+            self.diverged = problem
+        raise self.diverged
 
 
 class _LooseTape:

@@ -26,6 +26,7 @@ from kafkasim.core.model.views import GroupDescription, PartitionDescription
 from kafkasim.core.node.server import NodeStorage, ServerIdentity, ServerNode
 from kafkasim.errors import ConfigurationError
 from kafkasim.sim import runtime
+from kafkasim.sim.choices import Choices
 from kafkasim.sim.clock import EPOCH_US
 from kafkasim.sim.described_groups import described
 from kafkasim.sim.disk import Disk, Disks
@@ -230,8 +231,11 @@ class SimulatedCluster(World):
         keep_trace: int = 0,
         tape: Any = None,
         record: bool = False,
+        choices: Choices | None = None,
     ) -> None:
-        super().__init__(seed=seed, tape=tape, record=record, link=link, history=history, keep_trace=keep_trace)
+        super().__init__(
+            seed=seed, tape=tape, record=record, link=link, history=history, keep_trace=keep_trace, choices=choices
+        )
         global _clusters_made
         _clusters_made += 1
         self.cluster_name = f"kafkasim-{_clusters_made}"
@@ -274,6 +278,10 @@ class SimulatedCluster(World):
     def node_ids(self) -> list[int]:
         """Every server, and every client that exists now."""
         return [*self._servers, *(shell.node.node_id for shell in self.clients)]
+
+    def is_own_client(self, node: int) -> bool:
+        """Is this the admin client by which the handle itself creates topics and asks for groups?"""
+        return self._admin_shell is not None and self._admin_shell.node.node_id == node
 
     def client_nodes(self, host: Host) -> list[int]:
         """The clients that live on ``host`` now."""
@@ -345,9 +353,12 @@ class SimulatedCluster(World):
         factor = replication_factor or min(3, len(self.broker_ids()))
         configs = tuple((key, _config_text(value)) for key, value in (config or {}).items())
         request = CreateTopicsRequest((NewTopicSpec(name, partitions, factor, configs=configs),))
+        was_there = name in self.topics()
         response: CreateTopicsResponse = self.ask(request, "controller")
         created = response.topics[0]
-        if created.error is not ErrorCode.NONE:
+        # Asked again after a fault had swallowed the answer, the controller says that it is there: it is this call's.
+        is_ours = created.error is ErrorCode.TOPIC_ALREADY_EXISTS and not was_there
+        if created.error is not ErrorCode.NONE and not is_ours:
             raise ConfigurationError(
                 f"topic {name!r} was not created: {created.error.name}"
                 + (f": {created.error_message}" if created.error_message else "")

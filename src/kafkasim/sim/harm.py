@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 _QUOTA_US = 100_000
 #: How often a drifting clock is moved.
 _DRIFT_US = 100_000
+#: How long an orderly stop may go on, as a supervisor sees it, and how often it looks.
+_STOP_PATIENCE_US = 10_000_000
+_LOOK_US = 100_000
 _STARTS_AGAIN = ("crash", "power_loss", "shutdown", "disk_replace")
 _ONE_IN = 100
 
@@ -62,12 +65,21 @@ class Harm:
             if fault.partial:
                 write_back_some(self._cluster, handle.processes[0])
             getattr(handle, fault.what)()
-            self._later(fault, handle.start if fault.what in _STARTS_AGAIN else handle.resume)
+            self._later(fault, partial(self._start, handle) if fault.what in _STARTS_AGAIN else handle.resume)
         elif fault.what == "starve":
             process = handle.processes[0]
             self._starve(fault, process.pause, process.resume, lambda: process.state == "running")
         else:
             self._clock(fault, handle.processes[0].move_clock)
+
+    def _start(self, handle: Brokers, waited_us: int = 0) -> None:
+        """Start it as soon as it has ended: an orderly stop takes its time, and is killed when a supervisor loses patience."""
+        if handle.state == "stopping":
+            if waited_us < _STOP_PATIENCE_US:
+                self._cluster.kernel.call_after(_LOOK_US, self._start, handle, waited_us + _LOOK_US)
+                return
+            handle.crash()
+        handle.start()
 
     def _disk(self, fault: Fault, handle: Brokers) -> None:
         if fault.what == "disk_slow":

@@ -122,6 +122,8 @@ class Injection:
                 if self._holds(armed.condition):
                     self._trigger(armed, requester, server, request)
             elif fault.on == event:
+                if fault.target == "client" and fault.what in OF_CLIENTS and not self._aim.runs_in_task(requester):
+                    continue
                 armed.left -= 1
                 if armed.left == 0:
                     is_lost |= self._trigger(armed, requester, server, request, stage)

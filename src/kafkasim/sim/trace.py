@@ -27,13 +27,15 @@ _SIGN = 1 << 63
 class Trace:
     """Mixes events into a fingerprint; ``keep`` is 0 (none), the length of a ring, or -1 for all of them."""
 
-    __slots__ = ("_buffer", "_extend", "_kept", "_state", "mix")
+    __slots__ = ("_buffer", "_extend", "_kept", "_state", "checkpoints", "mix")
 
     def __init__(self, keep: int = 0) -> None:
         self._state = hashlib.blake2b(digest_size=8)
         self._buffer: list[int] = []
         self._extend = self._buffer.extend
         self._kept: deque[Event] = deque(maxlen=None if keep < 0 else keep)
+        self.checkpoints: list[tuple[int, str]] = []
+        """The first integer of every 1024th event (the time, as everybody mixes it first) and the fingerprint after it."""
         self.mix: Mix = self._mix if keep == 0 else self._mix_and_keep
         """Mix one event of four integers (taken modulo 2**64) in."""
 
@@ -50,6 +52,7 @@ class Trace:
         self._extend((a, b, c, d))
         if len(self._buffer) >= _FOLD_AT:
             self._fold()
+            self.checkpoints.append((a, self._state.hexdigest()[:8]))
 
     def _mix_and_keep(self, a: int, b: int, c: int, d: int) -> None:
         self._mix(a, b, c, d)

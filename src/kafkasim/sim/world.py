@@ -50,10 +50,12 @@ class World:
         link: Link | None = None,
         history: bool = True,
         keep_trace: int = 0,
+        choices: Choices | None = None,
     ) -> None:
         self.seed = seed
         self.kernel = Kernel()
-        self.choices = Choices(seed, tape, record=record)
+        #: ``choices`` goes before ``tape`` and ``record``: a replay, say.
+        self.choices = Choices(seed, tape, record=record) if choices is None else choices
         self.trace = Trace(keep=keep_trace)
         self.fabric = Network(self.kernel, self.choices, self.trace, link=link)
         self.scheduler = Scheduler(self.kernel, seed=seed)

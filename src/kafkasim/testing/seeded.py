@@ -78,6 +78,13 @@ def seeded(
                 plan = _plan(faults, seed) if asked is None or asked[1] is None else asked[1]
                 _run_seed(request.node, function, fixtures, seed, plan, settle, require_fired, cluster_options)
 
+        run.kafkasim_scenario = Scenario(  # type: ignore[attr-defined]
+            function.__name__,
+            function,
+            options=cluster_options,
+            settle_s=settle,
+            faults=None if faults is None else lambda seed: _plan(faults, seed),
+        )
         request = inspect.Parameter("request", inspect.Parameter.POSITIONAL_OR_KEYWORD)
         own = [parameter for parameter in parameters[1:] if parameter.name != "request"]
         run.__signature__ = inspect.Signature([request, *own])  # type: ignore[attr-defined]

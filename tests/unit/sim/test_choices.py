@@ -74,3 +74,45 @@ def test_user_generators_are_seeded_from_the_tape() -> None:
     first, second = Choices(5), Choices(5)
     assert first.random_for("user") is first.random_for("user")
     assert first.random_for("user").random() == second.random_for("user").random()
+
+
+def test_another_seed_from_now_on() -> None:
+    """What was drawn stays; what comes is what the other seed's streams begin with."""
+    choices, other = Choices(1), Choices(2)
+    first = [choices.draw("a", 1000) for _ in range(3)]
+    choices.reseed(2)
+    assert [choices.draw("a", 1000) for _ in range(3)] == [other.draw("a", 1000) for _ in range(3)]
+    assert first == [Choices(1).draw("a", 1000), *first[1:]]
+
+
+def test_calm_labels_draw_the_benign_value_and_move_no_other() -> None:
+    """And are recorded like any other."""
+    calm = Choices(1, record=True, calm=["a"])
+    assert [calm.draw("a", 9), calm.draw("b", 9), calm.draw("a", 9)] == [0, Choices(1).draw("b", 9), 0]
+    assert calm.tape is not None
+    assert len(calm.tape) == 3
+
+
+def test_a_divergence_is_remembered_though_the_program_swallows_it() -> None:
+    """The first one, and what the tape would have given."""
+    tape = Choices(3, record=True)
+    tape.draw("a", 10)
+    assert tape.tape is not None
+    replay = Choices.replaying(tape.tape)
+    assert replay.diverged is None
+    for label in ("b", "a"):
+        with pytest.raises(ChoiceDiverged, match="use 1 of 'b'"):
+            replay.draw(label, 10)
+    assert replay.diverged is not None
+    assert replay.next_on_tape == tape.tape[0]
+
+
+def test_a_replay_can_be_recorded() -> None:
+    """So that what a loose one made of its tape is a tape again."""
+    tape = Choices(3, record=True)
+    tape.draw("a", 10)
+    assert tape.tape is not None
+    loose = Choices.replaying(tape.tape, strict=False, record=True)
+    values = [loose.draw("a", 10), loose.draw("c", 10)]
+    assert loose.tape is not None
+    assert [entry.value for entry in loose.tape] == values

@@ -267,3 +267,53 @@ def test_the_same_seed_and_plan_give_the_same_run() -> None:
             return cluster.fingerprint()
 
     assert run() == run()
+
+
+def test_a_killed_client_runs_again_after_its_time() -> None:
+    """On a host of its own, with the arguments that it was spawned with; without a time it stays dead, also after a heal."""
+    lives: list[tuple[str, float]] = []
+
+    def loop(cluster: kafkasim.Cluster, who: str) -> None:
+        lives.append((who, cluster.now))
+        consumer = cluster.consumer(who, ["orders"])
+        while True:
+            consumer.poll(1.0)
+
+    with kafkasim.Cluster(seed=3) as cluster:
+        cluster.create_topic("orders")
+        begin = cluster.now
+        cluster.spawn(loop, cluster, "a", name="a-1")
+        cluster.spawn(loop, cluster, "b", name="b-1")
+        killed = cluster.inject(faults.kill("client:a-1", at=2.0, down=3.0))
+        gone = cluster.inject(faults.kill("client:b-1", at=2.0))
+        cluster.run_for(10.0)
+        killed.heal()
+        gone.heal()
+        cluster.run_for(1.0)
+        assert [(who, round(at - begin, 3)) for who, at in lives] == [("a", 0.0), ("b", 0.0), ("a", 5.0)]
+
+
+def test_an_orderly_stop_that_takes_longer_than_its_fault_ends_with_a_running_process() -> None:
+    """It is started when it has ended; a heal does not wait for it."""
+    with kafkasim.Cluster(seed=3) as cluster:
+        cluster.create_topic("orders")
+        injection = cluster.inject(
+            faults.plan(*(faults.shutdown(f"broker:{broker}", at=1.0, down=0.001) for broker in (1, 2, 3)))
+        )
+        cluster.run_for(1.1)
+        assert any(cluster.broker(broker).state == "stopping" for broker in (1, 2, 3))
+        cluster.run_for(60.0)
+        injection.heal()
+        cluster.run_for(1.0)
+        assert [cluster.broker(broker).state for broker in (1, 2, 3)] == ["running"] * 3
+
+
+def test_only_clients_in_tasks_are_counted_where_one_is_to_be_killed() -> None:
+    """Neither the handle's own client nor one of plain code can die."""
+    with kafkasim.Cluster(seed=3) as cluster:
+        injection = cluster.inject(
+            faults.plan(faults.kill("client", on="CreateTopics.sent"), faults.kill("client", on="Produce.arrived"))
+        )
+        cluster.create_topic("orders")
+        cluster.produce("orders", ["1"])
+        assert len(injection.unfired) == 2
