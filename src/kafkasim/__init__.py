@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from kafkasim.errors import ConfigurationError, Unsupported
+from kafkasim.version import VERSION
 
 if TYPE_CHECKING:
     from kafkasim import compare, faults, sinks
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from kafkasim.handle import Cluster
     from kafkasim.testing.seeded import seeded as test
 
-__version__ = "0.1.0"
+__version__ = VERSION
 
 __all__ = [
     "Cluster",

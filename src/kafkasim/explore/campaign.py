@@ -18,7 +18,6 @@ from typing import Any
 
 import attrs
 
-from kafkasim import __version__
 from kafkasim.errors import ConfigurationError
 from kafkasim.explore.causes import Cause, cause_of
 from kafkasim.explore.coverage import Tally
@@ -30,6 +29,7 @@ from kafkasim.explore.recipe import Recipe
 from kafkasim.explore.shape import shape_of
 from kafkasim.explore.targets import Target, scenario_for, scenario_of
 from kafkasim.explore.trial import Scenario
+from kafkasim.version import MODEL, VERSION
 
 ROUND = 32
 DEFAULT_SEEDS = 200
@@ -220,7 +220,7 @@ class Campaign:
     def head(self) -> dict[str, Any]:
         """What makes this campaign another one than the next."""
         digest = self.what.digest if isinstance(self.what, Target) else ""
-        return {"version": __version__, "target": self.name, "digest": digest, "seed": self.seed}
+        return {"version": VERSION, "model": MODEL, "target": self.name, "digest": digest, "seed": self.seed}
 
     @property
     def wall_s(self) -> float:
