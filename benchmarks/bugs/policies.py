@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from kafkasim.explore.trial import Scenario
-from kafkasim.sim import nemeses
+from kafkasim.sim import menu, nemeses
 from kafkasim.sim.plan import Plan
 
 Policy = Callable[[Scenario, int, int], Plan]
@@ -28,7 +28,8 @@ def event_indexed(scenario: Scenario, seed: int, faults: int) -> Plan:
 
 
 def swarm(scenario: Scenario, seed: int, faults: int) -> Plan:
-    return nemeses.swarm(_brokers(scenario), scenario.partitions, seed=seed, faults=faults, span=scenario.span_s)
+    brokers, kinds = _brokers(scenario), menu.BASIC
+    return nemeses.swarm(brokers, scenario.partitions, seed=seed, faults=faults, span=scenario.span_s, kinds=kinds)
 
 
 #: The yardstick first.

@@ -123,14 +123,25 @@ def check_duplicates(
 
 
 def _check_copies(logs: Mapping[TopicPartition, LogView], report: Report, identity: Identity) -> None:
-    """One identity at two offsets; whether idempotence was on is read from the batch's producer id."""
+    """One identity at two offsets; whether idempotence was on, and in which session, is read from the batches' producer id and epoch."""
     for tp, view in logs.items():
         first_at: dict[object, RecordBatch] = {}
         for batch in view.batches:
             report.count("log batches")
             earlier = first_at.setdefault(identity.of(batch), batch)
             if earlier is not batch:
-                _tell_duplicate(tp, earlier, batch, report, is_idempotent=batch.producer_id >= 0)
+                is_one_session = (earlier.producer_id, earlier.producer_epoch) == (
+                    batch.producer_id,
+                    batch.producer_epoch,
+                )
+                _tell_duplicate(
+                    tp,
+                    earlier,
+                    batch,
+                    report,
+                    is_idempotent=batch.producer_id >= 0,
+                    is_one_session=is_one_session,
+                )
 
 
 @attrs.define(slots=True)
@@ -170,10 +181,19 @@ def _sent_key(tp: TopicPartition, batch: RecordBatch, identity: Identity) -> obj
 
 
 def _tell_duplicate(
-    tp: TopicPartition, earlier: RecordBatch, batch: RecordBatch, report: Report, *, is_idempotent: bool
+    tp: TopicPartition,
+    earlier: RecordBatch,
+    batch: RecordBatch,
+    report: Report,
+    *,
+    is_idempotent: bool,
+    is_one_session: bool = True,
 ) -> None:
+    """Idempotence holds within one epoch: after a time-out the producer begins a new one, and sends again what may be there."""
     text = f"{tp}: the {len(batch.columns)} record(s) at offset {earlier.base_offset} are at {batch.base_offset} again"
-    if is_idempotent:
+    if is_idempotent and is_one_session:
         report.add("log-duplicate", text)
+    elif is_idempotent:
+        report.allow("log-duplicate", f"{text} (in a new epoch of its producer, after a time-out)")
     else:
         report.allow("log-duplicate", f"{text} (a retry without enable.idempotence)")

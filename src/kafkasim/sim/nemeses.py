@@ -7,11 +7,17 @@ Rule 1:   the same arguments give the same plan, in any process.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
+from typing import Any
+
+import attrs
 
 from kafkasim.errors import ConfigurationError
 from kafkasim.sim.choices import Choices
+from kafkasim.sim.menu import Menu
 from kafkasim.sim.plan import Fault, Plan
+from kafkasim.sim.plan_words import ADMIN, OF_CLIENTS
 
 #: Moments at which a leader or the controller has promised, or is about to: faults here find more than faults at any time.
 EVENTS = (
@@ -132,29 +138,68 @@ def event_indexed(
 
 
 def swarm(
-    brokers: Sequence[int], partitions: Sequence[str], *, seed: int = 0, faults: int = 4, span: float = 60.0
+    brokers: Sequence[int],
+    partitions: Sequence[str],
+    *,
+    seed: int = 0,
+    faults: int = 4,
+    span: float = 60.0,
+    kinds: Sequence[str] | None = None,
+    clients: Sequence[str] = (),
 ) -> Plan:
-    """A few kinds of faults, drawn once, and all of this plan out of them; half at events, half at times."""
+    """A few kinds of faults, drawn once, and all of this plan out of them; half at events, half at times.
+
+    By default out of all that a sound design survives, ``clients`` killed and frozen among them; ``kinds`` names others.
+    """
     choices = Choices(seed)
-    every = ("crash", "power_loss", "pause", "isolate", "hold", "slow", "reset")
-    chosen = [kind for kind in every if choices.draw(f"swarm.{kind}", 2)] or ["crash"]
+    menu = Menu(tuple(brokers), tuple(partitions), tuple(clients))
+    every = menu.kinds(kinds)
+    chosen = [kind for kind in every if choices.draw(f"swarm.{kind}", 2)] or every[-1:]
     planned = []
     for _ in range(faults):
         kind = chosen[choices.draw("swarm.kind", len(chosen))]
-        target = f"broker:{brokers[choices.draw('swarm.broker', len(brokers))]}"
+        place = choices.draw("swarm.broker", len(brokers))
         if partitions and choices.draw("swarm.role", 2):
-            target = f"leader:{partitions[choices.draw('swarm.partition', len(partitions))]}"
-        factor = 2.0 + choices.draw("swarm.factor", 200) if kind == "slow" else 1.0
-        for_s = None if kind == "reset" else _down_s(choices)
+            place = len(brokers) + 2 * choices.draw("swarm.partition", len(partitions)) + 1
+        if kind in (*OF_CLIENTS, *ADMIN) or (clients and not choices.draw("swarm.client", 4)):
+            place = choices.draw("swarm.place", len(menu.places(kind)))
+        more: dict[str, Any] = {"factor": 2.0 + choices.draw("swarm.factor", 200)} if kind == "slow" else {}
+        for_s = _down_s(choices)
         if choices.draw("swarm.trigger", 2):
             event = EVENTS[choices.draw("swarm.on", len(EVENTS))]
-            planned.append(
-                Fault(kind, target, on=event, nth=1 + choices.draw("swarm.nth", 60), for_s=for_s, factor=factor)
-            )
+            nth = 1 + choices.draw("swarm.nth", 60)
+            planned.append(menu.fault(kind, place, for_s=for_s, on=event, nth=nth, **more))
         else:
             at_s = choices.draw("swarm.at", max(1, round(span * 1_000_000))) / 1_000_000
-            planned.append(Fault(kind, target, at_s=at_s, for_s=for_s, factor=factor))
+            planned.append(menu.fault(kind, place, for_s=for_s, at_s=at_s, **more))
     return Plan(tuple(planned))
+
+
+def splittings(roles: Sequence[str]) -> list[Plan]:
+    """Every way to separate two or three key roles from one another: each pair both ways and one way, each three from one another.
+
+    Roles are targets, as ``"leader:orders-0"``, ``"controller"``, ``"clients"``. The faults come at once and stay; `partition_splitter`
+    gives one of these plans a time.
+    """
+    _need(len(roles) >= 2, f"a splitting needs two roles or more, not {list(roles)}")
+    plans = []
+    for one, other in itertools.combinations(roles, 2):
+        plans.append(Plan((Fault("partition", one, at_s=0.0, against=other),)))
+        plans.append(Plan((Fault("partition", one, at_s=0.0, against=other, one_way=True),)))
+        plans.append(Plan((Fault("partition", other, at_s=0.0, against=one, one_way=True),)))
+    for three in itertools.combinations(roles, 3):
+        pairs = itertools.combinations(three, 2)
+        plans.append(Plan(tuple(Fault("partition", one, at_s=0.0, against=other) for one, other in pairs)))
+    return plans
+
+
+def partition_splitter(
+    roles: Sequence[str], *, seed: int = 0, at: float = 5.0, on: str | None = None, nth: int = 1, lasting: float = 20.0
+) -> Plan:
+    """Key roles separated, two or three of them: seeds from 0 on go through all `splittings` before one comes again."""
+    plans = splittings(roles)
+    trigger: dict[str, Any] = {"at_s": None, "on": on, "nth": nth} if on is not None else {"at_s": at}
+    return Plan(tuple(attrs.evolve(fault, for_s=lasting, **trigger) for fault in plans[seed % len(plans)]))
 
 
 def _down_s(choices: Choices) -> float:

@@ -15,13 +15,11 @@ from typing import Any
 import attrs
 from hypothesis import strategies as st
 
+from kafkasim.sim.menu import Menu
 from kafkasim.sim.nemeses import EVENTS
 from kafkasim.sim.plan import Fault, Plan
 
-#: From the least harm to the most.
-_KINDS = ("reset", "slow", "pause", "hold", "isolate", "shutdown", "crash", "power_loss")
 _MOMENTS = 1000
-_SLOWER = 10.0
 _DOWN_S = (0.001, 0.01, 0.1, 0.5, 1.0, 3.0, 6.0, 12.0, 30.0, 60.0)
 
 
@@ -59,32 +57,33 @@ def faults(
     partitions: Sequence[str] = (),
     *,
     brokers: int = 3,
-    kinds: Sequence[str] = _KINDS,
+    clients: Sequence[str] = (),
+    kinds: Sequence[str] | None = None,
     events: Sequence[str] = EVENTS,
     max_nth: int = 60,
     max_at: float = 60.0,
 ) -> st.SearchStrategy[Fault]:
-    """One fault: at a broker, or at the leader or a follower of one of ``partitions``; at an event or at a time."""
-    targets = [f"broker:{number}" for number in range(1, brokers + 1)]
-    targets += [f"{role}:{partition}" for partition in partitions for role in ("follower", "leader")]
-    targets.append("controller")
+    """One fault: at a broker, at the leader or a follower of one of ``partitions``, at a client; at an event or at a time.
+
+    By default of the kinds that a sound design survives; ``kinds`` names others (``kafkasim.faults.KINDS``).
+    """
+    menu = Menu(tuple(range(1, brokers + 1)), tuple(partitions), tuple(clients))
+    chosen = menu.kinds(kinds)
+    most = max(len(menu.places(kind)) for kind in chosen)
     triggers: list[str | None] = [None, *events]
 
-    def build(kind: str, target: str, event: str | None, moment: int, for_s: float) -> Fault:
-        # One number for either trigger: faults of one shape are what Hypothesis leaves out and makes smaller fastest.
-        trigger: dict[str, Any] = (
-            {"at_s": moment * max_at / _MOMENTS}
-            if event is None
-            else {"on": event, "nth": 1 + moment * max_nth // (_MOMENTS + 1)}
-        )
-        if kind == "reset":
-            return Fault(kind, target, **trigger)
-        return Fault(kind, target, for_s=for_s, factor=_SLOWER if kind == "slow" else 1.0, **trigger)
+    def build(kind: str, place: int, event: str | None, moment: int, for_s: float) -> Fault:
+        # One number for either trigger, and one for all places: faults of one shape are what Hypothesis leaves out and makes smaller
+        # fastest.
+        nth = 1 + moment * max_nth // (_MOMENTS + 1)
+        if event is None:
+            return menu.fault(kind, place, for_s=for_s, at_s=moment * max_at / _MOMENTS, nth=nth)
+        return menu.fault(kind, place, for_s=for_s, on=event, nth=nth)
 
     return st.builds(
         build,
-        st.sampled_from(list(kinds)),
-        st.sampled_from(targets),
+        st.sampled_from(chosen),
+        st.integers(0, most - 1),
         st.sampled_from(triggers),
         st.integers(0, _MOMENTS),
         st.sampled_from(_DOWN_S),

@@ -122,3 +122,14 @@ def test_the_report_reads_as_a_verdict() -> None:
     text = str(judged([acked(placed(0))], []))
     assert text.splitlines()[0] == "checked 2 acknowledged records: 1 broken"
     assert text.splitlines()[1].startswith("BROKEN  acked-loss: calls-0 offsets 0..1")
+
+
+def test_a_copy_in_a_new_producer_epoch_is_allowed() -> None:
+    """A producer whose message timed out begins a new epoch, and sends again what may have been written: idempotence ends there."""
+    first = placed(0, producer_id=7)
+    for epoch, is_ok in ((0, False), (1, True)):
+        again = first.placed(2, 1)
+        first.producer_epoch, again.producer_epoch = 0, epoch
+        report = judged([], [first, again])
+        assert report.ok is is_ok
+        assert [finding.invariant for finding in report.allowed] == (["log-duplicate"] if is_ok else [])

@@ -19,6 +19,19 @@ def test_every_plan_that_is_drawn_can_be_written_and_read(plan: Plan) -> None:
     assert kafkasim.faults.plan_from_toml(kafkasim.faults.plan_to_toml(plan)) == plan
 
 
+@given(strategies.fault_plans(["orders-0"], kinds=list(kafkasim.faults.KINDS), clients=["billing"]))
+def test_every_kind_can_be_drawn(plan: Plan) -> None:
+    """Those that are drawn only where somebody names them too."""
+    assert kafkasim.faults.plan_from_json(kafkasim.faults.plan_to_json(plan)) == plan
+
+
+def test_kinds_shrink_from_harmful_to_harmless() -> None:
+    """The least harmful kind that will do, at the first place, at once."""
+    plans = strategies.fault_plans(["orders-0"], clients=["billing"])
+    found = find(plans, lambda plan: any(fault.for_s for fault in plan), settings=ALONE)
+    assert [str(fault) for fault in found] == ["clock_jump broker:1 +3600s at 0s for 0.001s"]
+
+
 def test_a_plan_shrinks_to_no_fault() -> None:
     """Where nothing else is asked for."""
     assert find(strategies.fault_plans(["orders-0"]), lambda plan: True, settings=ALONE) == Plan()
