@@ -273,6 +273,17 @@ def test_what_a_failed_write_brings_back_below_the_log_start_is_archived() -> No
     assert share.partition.start_offset == 5
 
 
+def test_a_full_window_of_terminal_records_is_left_behind() -> None:
+    """Everything above the deleted record was accepted: nothing in flight is left that could move the start, and it moves."""
+    share = Driver(4, 2, max_record_locks=3)
+    share.fetch(most=3)
+    share.ack(1, 3)
+    share.wait(40)
+    share.partition.update_log_start(1)
+    assert share.partition.start_offset == 4
+    assert list(share.offsets()) == [4, 5]
+
+
 def test_a_gap_below_the_log_start_is_not_read() -> None:
     """A new leader knows of a gap that was deleted meanwhile: it reads on from the log start."""
     share = Driver(3, kept=(StateBatch(1, 1, ACKNOWLEDGED, 1),))

@@ -7,10 +7,10 @@ Rule 1:   the start offset never moves back, and moves past a record only when t
 Rule 2:   an acquisition is never persisted: a new leader starts from what was acknowledged, released or timed out.
 Rule 3:   a write carries the start offset as it is before its own changes count, so persisted offsets lag by one write.
 Differs:  when the log start moves into records in flight, nothing below it is looked for again: what a failed write brings back
-          there is archived, a gap begins at it, new records are acquired from it on; Kafka may go on asking for offsets that the log
-          has lost. Where the log start has passed everything in flight, Kafka sets the start offset back for a moment when the last
-          change of it is persisted; nothing in Kafka 4.3.0 writes a dead-letter queue: archiving is silent there, and a note in the
-          history here.
+          there is archived, a gap begins at it, new records are acquired from it on, and the start offset passes what is terminal
+          at once; Kafka may go on asking for offsets that the log has lost, or wait for the next write. Where the log start has
+          passed everything in flight, Kafka sets the start offset back for a moment when the last change of it is persisted; nothing
+          in Kafka 4.3.0 writes a dead-letter queue: archiving is silent there, and a note in the history here.
 """
 
 from __future__ import annotations
@@ -384,6 +384,7 @@ class SharePartition:
         self.start_offset = log_start
         self.delivery_complete_count -= terminal
         self.end_offset = max(self.end_offset, log_start)
+        self.advance()
 
     def _terminal_before(self, log_start: int) -> int:
         count = 0
