@@ -20,11 +20,13 @@ from kafkasim.core.model.errors import ErrorCode
 from kafkasim.core.model.history import (
     Acked,
     Assigned,
+    Closed,
     Committed,
     Delivered,
     Effected,
     Happened,
     HistoryEvent,
+    Repositioned,
     Revoked,
     ShareAcknowledged,
     ShareDelivered,
@@ -41,10 +43,12 @@ _KINDS: Mapping[str, type[Any]] = {
     for kind in (
         Acked,
         Assigned,
+        Closed,
         Committed,
         Delivered,
         Effected,
         Happened,
+        Repositioned,
         Revoked,
         ShareAcknowledged,
         ShareDelivered,
@@ -151,7 +155,11 @@ def _event(values: Mapping[str, Any], columns: Mapping[int, Columns]) -> History
     kind = _KINDS.get(values.get("event", ""))
     if kind is None:
         raise ConfigurationError(f"no event {values.get('event')!r}; known: {', '.join(_KINDS)}")
-    fields = {field.name: _object(values[field.name], columns) for field in attrs.fields(kind)}
+    fields = {
+        field.name: _object(values[field.name], columns)
+        for field in attrs.fields(kind)
+        if field.name in values or field.default is attrs.NOTHING  # What came later has a default: older files lack it.
+    }
     event: HistoryEvent = kind(**fields)
     return event
 

@@ -9,6 +9,9 @@ from kafkasim.check.effects import check_effects
 from kafkasim.check.guarantees import Guarantee
 from kafkasim.check.identity import BY_COLUMNS, Identity
 from kafkasim.check.log_oracles import LogView, budget_of, check_acked, check_duplicates
+from kafkasim.check.lost_writes import check_lost_writes
+from kafkasim.check.positions import check_positions, measure_reading
+from kafkasim.check.producer_order import check_producers
 from kafkasim.check.report import Report
 from kafkasim.check.share import check_share
 from kafkasim.core.model.history import HistoryEvent
@@ -32,6 +35,11 @@ def check_history(
     check_duplicates(events, logs, report, identity)
     check_deliveries(events, logs, report, budget)
     check_consistency(events, logs, report, identity, budget)
+    check_producers(events, logs, report, identity, budget, guarantees)
+    check_positions(events, logs, report, identity)
+    check_lost_writes(events, logs, report, identity)
+    measure_reading(events, report)
     check_effects(events, logs, guarantees, report)
     check_share(events, guarantees, report, identity)
+    report.sort()
     return report

@@ -27,6 +27,7 @@ from kafkasim.core.model.history import (
     Delivered,
     Happened,
     HistoryEvent,
+    Repositioned,
     Revoked,
     ShareAcknowledged,
     ShareDelivered,
@@ -65,12 +66,15 @@ class RecordedProducer(ProducerEngine):
     history: History
     client: str
     clock: Callable[[], int]
+    _settings: tuple[int, bool, int, int] | None = None
 
     def take_reports(self, max_messages: int) -> list[DeliveryReport]:
         reports = super().take_reports(max_messages)
         if reports:
             now_us, record = self.clock(), self.history.record
-            acks, idempotent = self.config.integer("acks"), self.config.flag("enable.idempotence")
+            if self._settings is None:
+                self._settings = self._read_settings()
+            acks, idempotent, timeout_us, in_flight = self._settings
             for report in reports:
                 record(
                     Acked(
@@ -84,9 +88,28 @@ class RecordedProducer(ProducerEngine):
                         report.base_offset,
                         acks,
                         idempotent,
+                        report.number or -1,
+                        report.sent_us,
+                        report.resolved_us,
+                        timeout_us,
+                        report.persisted,
+                        in_flight,
                     )
                 )
         return reports
+
+    def _read_settings(self) -> tuple[int, bool, int, int]:
+        """acks, enable.idempotence, delivery.timeout.ms (-1: some ends are never told) and what may be in flight."""
+        config = self.config
+        timeout_us = config.ms("message.timeout.ms") * 1000
+        is_all_told = timeout_us > 0 and not config.flag("delivery.report.only.error")
+        in_flight = config.integer("max.in.flight.requests.per.connection")
+        return (
+            config.integer("acks"),
+            config.flag("enable.idempotence"),
+            round(timeout_us) if is_all_told else -1,
+            in_flight,
+        )
 
 
 class RecordedConsumer(ConsumerEngine):
@@ -118,7 +141,10 @@ class RecordedConsumer(ConsumerEngine):
         if gone:
             self.history.record(Revoked(now_us, self.client, self.group, gone, lost))
         if new:
-            self.history.record(Assigned(now_us, self.client, self.group, new))
+            membership, starts = self._membership, dict(partitions)
+            offsets = tuple(starts.get(tp, -1) for tp in new)
+            named = (membership.member_id, membership.generation_id)
+            self.history.record(Assigned(now_us, self.client, self.group, new, *named, offsets))
         return error
 
     def seek(self, tp: TopicPartition, offset: int, now_us: int, leader_epoch: int = NO_EPOCH) -> ErrorCode:
@@ -126,6 +152,10 @@ class RecordedConsumer(ConsumerEngine):
         if error is ErrorCode.NONE:
             self.history.record(Sought(now_us, self.client, self.group, tp, offset))
         return error
+
+    def on_position_moved(self, tp: TopicPartition, error: ErrorCode, now_us: int) -> None:
+        why = "truncation" if error is ErrorCode._LOG_TRUNCATION else "reset"
+        self.history.record(Repositioned(now_us, self.client, self.group, tp, why))
 
     def _record_commit(self, result: list[tuple[TopicPartition, OffsetAndMetadata, ErrorCode]], now_us: int) -> None:
         offsets = tuple((tp, value.offset, code) for tp, value, code in result if value.offset >= 0)

@@ -17,6 +17,7 @@ from kafkasim.core.client.producer import ProducerEngine
 from kafkasim.core.client.share_consumer import ShareConsumerEngine
 from kafkasim.core.model.client_config import SHARE_CONSUMER, ClientConfig
 from kafkasim.core.model.effects import Note
+from kafkasim.core.model.history import Closed
 from kafkasim.core.model.ids import FIRST_CLIENT_NODE, NO_NODE
 from kafkasim.sim.choices import Choices, Tape
 from kafkasim.sim.clock import EPOCH_US, VirtualClock
@@ -141,6 +142,8 @@ class World:
         if shell in self.clients:
             self.clients.remove(shell)
             self.client_lives[shell.name].ended_us = self.kernel.now_us
+            if self.records_history:
+                self.history.record(Closed(self.kernel.now_us, shell.name))
 
     def _on_note(self, node_id: int, note: Note) -> None:
         if note.is_traced:

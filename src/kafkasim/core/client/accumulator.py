@@ -48,6 +48,8 @@ class ProducerBatch:
     backoff_until_us: int = 0
     status: int = NOT_PERSISTED
     record_batch: RecordBatch | None = None
+    #: How many batches its producer had opened then, itself included; 0: it never was in a partition's queue.
+    number: int = 0
 
     @property
     def last_msgid(self) -> int:
@@ -191,6 +193,10 @@ class DeliveryReport:
     error_message: str | None = None
     latency_us: int = 0
     queued_bytes: int = 0
+    number: int = 0
+    #: When the last record of the batch was produced, and when its end was known.
+    sent_us: int = -1
+    resolved_us: int = -1
 
     @property
     def count(self) -> int:

@@ -64,6 +64,9 @@ class ClientCore(ClientBase):
     def on_metadata(self, changed: list[str], is_full: bool, now_us: int) -> None:
         """An answer came; metadata of ``changed`` topics differ now. ``is_full``: it listed all topics."""
 
+    def on_position_moved(self, tp: TopicPartition, error: ErrorCode, now_us: int) -> None:
+        """A consumer goes on elsewhere than where it was: auto.offset.reset, or a truncated log. A recorder wants to know."""
+
     def stats(self, now_us: int) -> dict[str, Any]:
         """What the engine adds to the statistics."""
         return {}

@@ -224,6 +224,8 @@ class Fetcher:
 
     def _reset(self, partition: Partition, at: int, error: ErrorCode, reason: str, node: NodeId, now_us: int) -> None:
         """auto.offset.reset: go to an end of the log, or tell the application and stop."""
+        if error != ErrorCode._NO_OFFSET and self._reset_offset != OFFSET_INVALID:
+            self._core.on_position_moved(partition.tp, error, now_us)
         if self._reset_offset == OFFSET_INVALID:
             partition.state = STOPPED
             self._unresolved.pop(partition.tp, None)
@@ -374,6 +376,7 @@ class Fetcher:
             )
             self._reset(partition, OFFSET_INVALID, ErrorCode._LOG_TRUNCATION, reason, node, now_us)
         else:
+            self._core.on_position_moved(partition.tp, ErrorCode._LOG_TRUNCATION, now_us)
             self._bump(partition)
             partition.clear_position()
             self._begin_at(partition, end_offset, epoch, now_us)

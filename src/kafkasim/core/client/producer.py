@@ -52,6 +52,7 @@ class ProducerEngine(ClientCore):
         self._queued_bytes = 0
         self._topics: dict[str, TopicQueues] = {}
         self._reports: list[DeliveryReport] = []
+        self._opened = 0
         self._sender = Sender(self, self._report_batch)
         self._partitioner = Partitioner(config.text("partitioner"))
         self._key_hash = self._partitioner.key_hash
@@ -133,6 +134,8 @@ class ProducerEngine(ClientCore):
         if queue.open is not None:
             sender.wake_at(now_us)  # What was open is full.
         batch = queue.open_batch(now_us)
+        self._opened += 1
+        batch.number = self._opened
         sender.add(queue)
         sender.wake_at(now_us if sender.flushing else now_us + sender.linger_us)
         if self._scan_messages_timer is None:
@@ -347,6 +350,9 @@ class ProducerEngine(ClientCore):
             answer.error_message if answer is not None else None,
             now_us - batch.first_us,
             batch.size_bytes - BATCH_OVERHEAD_BYTES,
+            batch.number,
+            batch.last_us,
+            now_us,
         )
         self._reports.append(report)
         self.wake = True
@@ -454,6 +460,10 @@ def _split(report: DeliveryReport, count: int) -> DeliveryReport:
         report.append_time_ms,
         report.error_message,
         report.latency_us,
+        0,
+        report.number,
+        report.sent_us,
+        report.resolved_us,
     )
     first.queued_bytes = _queued_bytes(first)
     report.queued_bytes -= first.queued_bytes

@@ -39,13 +39,31 @@ SHARE_SKIPPED = "share offsets skipped"
 SHARE_ARCHIVED = "share records archived"
 SHARE_INITIALIZED = "share state initialized"
 
+#: What a group coordinator notes (`Happened`, its subject the group), where a history is kept.
+#: COMMITTED: ``member``, ``epoch`` and ``offsets`` of (partition, offset), which are in the log of the coordinator.
+#: FETCHED: ``member``, ``offsets`` of (partition, offset; -1: nothing is committed): what a client was told.
+#: ASSIGNED: ``member``, ``epoch``, ``partitions``: what a member was told is its own; ``protocol`` "classic" or "consumer".
+#: GONE: ``member`` is none any more: left, or fenced.       STATE: ``state`` and ``epoch`` of the group, when either changed.
+#: FORGOTTEN: ``partitions`` whose offsets the coordinator dropped: they had expired, or somebody deleted them.
+GROUP_COMMITTED = "group offsets committed"
+GROUP_FETCHED = "group offsets fetched"
+GROUP_ASSIGNED = "group member assigned"
+GROUP_GONE = "group member gone"
+GROUP_STATE = "group state"
+GROUP_FORGOTTEN = "group offsets forgotten"
+
 #: Phases of an effect. `SKIPPED`: the work is over without one (filtered, sent elsewhere, applied before).
 STARTED, DONE, FAILED, UNKNOWN, SKIPPED = "started", "done", "failed", "unknown", "skipped"
 
 
 @message
 class Acked:
-    """Delivery reports that an application's producer was given. ``acks`` is the producer's setting."""
+    """Delivery reports that an application's producer was given. ``acks`` is the producer's setting.
+
+    What is -1 is not known. ``number`` counts what the producer took in, batch by batch, from 1; ``sent_us``: its last record was
+    produced then, and ``resolved_us`` the client knew its end; ``timeout_us`` is delivery.timeout.ms, where every end is told;
+    ``persisted``: 0 not in the log, 1 possibly, 2 certainly; ``in_flight`` is max.in.flight.requests.per.connection.
+    """
 
     at_us: int
     client: str
@@ -57,6 +75,12 @@ class Acked:
     base_offset: int
     acks: int
     idempotent: bool
+    number: int = -1
+    sent_us: int = -1
+    resolved_us: int = -1
+    timeout_us: int = -1
+    persisted: int = -1
+    in_flight: int = -1
 
 
 @message
@@ -100,12 +124,18 @@ class ShareAcknowledged:
 
 @message
 class Assigned:
-    """The application's consumer took over partitions; ``offsets`` where each starts (negative: to be looked up)."""
+    """The application's consumer took over partitions. ``member`` and ``epoch`` (generation): as whom, where it is known.
+
+    ``offsets``: where each starts; negative: to be looked up; empty: not known.
+    """
 
     at_us: int
     client: str
     group: str
     partitions: tuple[TopicPartition, ...]
+    member: str = ""
+    epoch: int = -1
+    offsets: tuple[int, ...] = ()
 
 
 @message
@@ -128,6 +158,25 @@ class Sought:
     group: str
     tp: TopicPartition
     offset: int
+
+
+@message
+class Repositioned:
+    """The consumer moved a position by itself, and said so to nobody: ``why`` is "reset" (auto.offset.reset) or "truncation"."""
+
+    at_us: int
+    client: str
+    group: str
+    tp: TopicPartition
+    why: str
+
+
+@message
+class Closed:
+    """A client is gone: its application closed it, or was killed."""
+
+    at_us: int
+    client: str
 
 
 @message
@@ -169,6 +218,6 @@ class Happened:
 
 
 HistoryEvent: TypeAlias = (
-    "Acked | Delivered | ShareDelivered | ShareAcknowledged | Assigned | Revoked | Sought | Committed | Effected | "
-    "Happened"
+    "Acked | Delivered | ShareDelivered | ShareAcknowledged | Assigned | Revoked | Sought | Repositioned | Closed | "
+    "Committed | Effected | Happened"
 )
