@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 
+import attrs
 from tests.unit.check.histories import TP, acked, batch, draws, given
 
 from kafkasim.check.log_oracles import LogView
@@ -126,8 +127,7 @@ def test_lost_write_is_its_definition() -> None:
         known = {id(each.columns): each for event in events if isinstance(event, Delivered) for each in [event.batch]}
         for placed in [*sent, *known.values()]:
             events.insert(draw.randrange(len(events) + 1), acked(0, placed))
-        for at_us, event in enumerate(events):
-            event.at_us = at_us
+        events = [attrs.evolve(event, at_us=at_us) for at_us, event in enumerate(events)]
         expected = 0
         for event in events:
             if isinstance(event, Acked):
@@ -165,8 +165,7 @@ def test_metrics_of_reading_are_their_definitions() -> None:
             seen = min(PLACES - 1, seen + draw.randrange(2))
             events.append(given(at_us, log[seen] if draw.random() < 0.7 else log[draw.randrange(seen + 1)]))
         report = Report()
-        for event in events:
-            event.at_us *= 1000
+        events = [attrs.evolve(event, at_us=event.at_us * 1000) for event in events]
         measure_reading(events, report)
         given_at: dict[int, int] = {}
         deliveries = 0
