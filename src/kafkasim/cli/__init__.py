@@ -1,4 +1,4 @@
-"""The command line: ``kafkasim run``, ``exec``, ``explore``, ``compare`` and ``conform``.
+"""The command line: ``kafkasim run``, ``exec``, ``explore``, ``replay``, ``shrink``, ``compare`` and ``conform``.
 
 Rule 1:   exit status 0 only where everything promised was kept; 1 where a promise broke, 2 for a mistake in what was asked,
           130 after Ctrl-C.
@@ -127,6 +127,8 @@ def _explore(
         typer.Option(metavar="FILE.jsonl", help="Add outcomes to this file; a later campaign goes on from it."),
     ] = None,
     duration: Annotated[str | None, typer.Option("--for", help="A design's duration, in place of its own.")] = None,
+    out: Annotated[str, typer.Option(metavar="FOLDER", help="Where replay files go.")] = ".kafkasim/failures",
+    shrink: Annotated[bool, typer.Option("--shrink", help="Shrink each failure, half a minute at most.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
     progress: Annotated[bool | None, typer.Option(help="Show progress on stderr; by default on a terminal.")] = None,
 ) -> None:
@@ -134,8 +136,40 @@ def _explore(
     from kafkasim.cli.explore import explore_command
 
     raise typer.Exit(
-        explore_command(target, seed, seeds, time, failures, jobs, scheduler, results, duration, as_json, progress)
+        explore_command(
+            target, seed, seeds, time, failures, jobs, scheduler, results, duration, out, shrink, as_json, progress
+        )
     )
+
+
+@app.command("replay")
+def _replay(
+    file: Annotated[str, typer.Argument(help="A replay file of kafkasim explore or kafkasim shrink.", metavar="FILE")],
+    loose: Annotated[
+        bool, typer.Option("--loose", help="The same seed and plan under the code as it is now, whatever it draws.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Run a recorded failure again, choice by choice, and show it on one screen."""
+    from kafkasim.cli.replay import replay_command
+
+    raise typer.Exit(replay_command(file, loose, as_json))
+
+
+@app.command("shrink")
+def _shrink(
+    file: Annotated[str, typer.Argument(help="A replay file.", metavar="FILE")],
+    out: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Where the shrunk run goes; by default beside the first.")
+    ] = None,
+    time: Annotated[str | None, typer.Option(help='How long it may take: "60s"; 30 seconds by default.')] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    progress: Annotated[bool | None, typer.Option(help="Show progress on stderr; by default on a terminal.")] = None,
+) -> None:
+    """Find the smallest run that fails for the same cause, and the single changes that let it pass."""
+    from kafkasim.cli.replay import shrink_command
+
+    raise typer.Exit(shrink_command(file, out, time, as_json, progress))
 
 
 compare = typer.Typer(

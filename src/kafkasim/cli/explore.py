@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from importlib import import_module
+from pathlib import Path
 from time import monotonic
 from types import FrameType
 from typing import Any
@@ -16,14 +17,19 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
+from kafkasim.cli.replay import replay_line, save_shrunk, shrink_with_progress
 from kafkasim.cli.run import parse_duration
 from kafkasim.errors import ConfigurationError
 from kafkasim.explore.campaign import Campaign, Failure, Result, explore
+from kafkasim.explore.replay_file import record
+from kafkasim.explore.shrink import DEFAULT_BUDGET_S
 from kafkasim.explore.targets import Target
 
 BROKEN = 1
 INTERRUPTED = 130
 _EVERY_S = 0.25
+_EVERY_WITHOUT_TERMINAL_S = 10.0
+_SCHEDULER_PATIENCE = "10s"
 _MOST_CAUSES = 8
 
 
@@ -37,6 +43,8 @@ def explore_command(
     scheduler: str | None,
     results: str | None,
     duration: str | None,
+    out: str,
+    shrinks: bool,
     as_json: bool,
     progress: bool | None,
 ) -> int:
@@ -61,13 +69,44 @@ def explore_command(
             on_progress=None if board is None else board.show,
             should_stop=lambda: bool(interrupts),
         )
+    saved = save_failures(target, result, Path(out))
     if as_json:
-        print(json.dumps(result.as_json(), indent=2))
+        print(json.dumps({**result.as_json(), "replays": [str(file) for file in saved]}, indent=2))
     else:
-        show_result(result)
+        show_result(result, saved)
+    if shrinks and result.stopped_by != "interrupt":
+        shrink_failures(target, result, saved, shows_progress, as_json)
     if result.stopped_by == "interrupt":
         return INTERRUPTED
     return 0 if result.ok else BROKEN
+
+
+def save_failures(target: Target, result: Result, folder: Path) -> list[Path]:
+    """A replay file for each failure, named after it."""
+    files = []
+    for number, failure in enumerate(result.failures, 1):
+        file = folder / f"{_file_name(target.name)}-{number}-{failure.cause.invariant}.json"
+        if failure.witness.fingerprint:
+            record(target, failure.witness.recipe, failure.cause).save(file)
+        files.append(file)
+    return files
+
+
+def shrink_failures(target: Target, result: Result, files: list[Path], progress: bool, is_quiet: bool) -> None:
+    """The smallest run for each failure, as a screen and as a file beside its first one."""
+    for failure, file in zip(result.failures, files):
+        if not failure.witness.fingerprint:
+            continue
+        shrunk = shrink_with_progress(target, failure.witness.recipe, failure.cause, DEFAULT_BUDGET_S, progress)
+        lines = save_shrunk(target, shrunk, file.with_suffix(".min.json"))
+        if not is_quiet:
+            print("\n".join(["", *lines]))
+
+
+def _file_name(target: str) -> str:
+    """The function's or the design's own name."""
+    name = target.rpartition(":")[2].removesuffix(".toml").rpartition("/")[2]
+    return "".join(letter if letter.isalnum() else "_" for letter in name)
 
 
 @contextmanager
@@ -78,7 +117,7 @@ def dask_executor(address: str) -> Iterator[Any]:
     except ImportError:
         raise ConfigurationError("--scheduler needs Dask: pip install 'kafkasim[dask]'") from None
     try:
-        client = client_class(address, timeout="10s", set_as_default=False)
+        client = client_class(address, timeout=_SCHEDULER_PATIENCE, set_as_default=False)
     except OSError as problem:
         raise ConfigurationError(f"--scheduler {address}: no Dask scheduler answers there ({problem})") from None
     with client:
@@ -118,7 +157,8 @@ class Board:
     """A few lines on stderr that are drawn anew; between trials only, as trials have a clock of their own."""
 
     def __init__(self) -> None:
-        self._live = Live(console=Console(stderr=True), auto_refresh=False, transient=True)
+        self._console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self._live = Live(console=self._console, auto_refresh=False, transient=True)
         self._last = 0.0
 
     def __enter__(self) -> Board:
@@ -130,9 +170,12 @@ class Board:
 
     def show(self, campaign: Campaign) -> None:
         now = monotonic()
-        if now - self._last >= _EVERY_S:
+        if self._console.is_terminal and now - self._last >= _EVERY_S:
             self._last = now
             self._live.update(_board(campaign), refresh=True)
+        elif not self._console.is_terminal and now - self._last >= _EVERY_WITHOUT_TERMINAL_S:
+            self._last = now
+            self._console.print(_board(campaign))
 
 
 def _board(campaign: Campaign) -> Group:
@@ -158,7 +201,7 @@ def _line(failure: Failure) -> str:
 # --- the result ------------------------------------------------------------------------------------------------------
 
 
-def show_result(result: Result) -> None:
+def show_result(result: Result, saved: Sequence[Path] = ()) -> None:
     """What was found, what was covered, and what was not."""
     console = Console(highlight=False, soft_wrap=True)
     console.print(
@@ -170,6 +213,8 @@ def show_result(result: Result) -> None:
     )
     for number, failure in enumerate(result.failures, 1):
         _show_failure(console, number, failure)
+        if number <= len(saved):
+            console.print(f"  replay: {replay_line(saved[number - 1])}", markup=False)
     tally = result.tally
     console.print()
     console.print("policies   " + ", ".join(f"{name} {count}" for name, count in sorted(result.policies.items())))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import attrs
 
 from kafkasim.errors import ConfigurationError
-from kafkasim.sim.plan_words import check_partition
+from kafkasim.sim.plan_words import check_partition, is_number
 
 
 @attrs.frozen
@@ -36,7 +36,7 @@ class Condition:
             len(words) == 3
             and subject in cls.SUBJECTS
             and words[1] in cls.COMPARISONS
-            and words[2].isdigit()
+            and is_number(words[2])
             and (subject == "live") == (not place)
         )
         if not usable:

@@ -118,6 +118,11 @@ PLANES: Mapping[str, str] = {
 }
 
 
+def is_number(text: str) -> bool:
+    """A whole number as plans write it: plain digits, and no more of them than a counter has."""
+    return text.isascii() and text.isdigit() and len(text) <= 18
+
+
 def check_target(target: str, refuse: Refuse) -> None:
     """Raises what ``refuse(problem)`` makes."""
     role, colon, place = target.partition(":")
@@ -128,15 +133,15 @@ def check_target(target: str, refuse: Refuse) -> None:
         raise refuse(f"no target {target!r}{close(role, known)}; known: {', '.join(TARGETS)}")
     if role in ("leader", "follower"):
         check_partition(place, refuse)
-    if role == "broker" and not place.isdigit():
+    if role == "broker" and not is_number(place):
         raise refuse(f"target {target!r}: a broker's id is a number")
-    if role == "some" and not (place.isdigit() and int(place) > 0):
+    if role == "some" and not (is_number(place) and int(place) > 0):
         raise refuse(f"target {target!r}: expected how many, as in some:2")
 
 
 def check_partition(place: str, refuse: Refuse) -> None:
     topic, dash, number = place.rpartition("-")
-    if not dash or not topic or not number.isdigit():
+    if not dash or not topic or not is_number(number):
         raise refuse(f"{place!r} is no partition: expected TOPIC-NUMBER, as in orders-0")
 
 

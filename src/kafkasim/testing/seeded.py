@@ -20,13 +20,13 @@ import pytest
 
 from kafkasim.check.report import Report
 from kafkasim.errors import ConfigurationError
+from kafkasim.explore.lanes import lanes
 from kafkasim.explore.trial import Scenario, Trial, run_trial
 from kafkasim.handle import Cluster
 from kafkasim.sim.files import write_whole
 from kafkasim.sim.injection import Injection
 from kafkasim.sim.plan import Fault, Plan
 from kafkasim.sim.plan_text import fault_to_values, plan_from_values
-from kafkasim.testing.lanes import lanes
 from kafkasim.testing.plugin import replayed
 
 Faults = Plan | Fault | Callable[[int], Plan | Fault]
