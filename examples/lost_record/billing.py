@@ -1,6 +1,6 @@
 """A consumer that looks right, and the scenario that shows it is not (docs/explore.md).
 
-    kafkasim explore examples/lost_record/billing.py:commits_first --seeds 20
+kafkasim explore examples/lost_record/billing.py:commits_first --seeds 20
 """
 
 import kafkasim
