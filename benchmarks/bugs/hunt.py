@@ -93,7 +93,7 @@ def hunt(row: Row, policy: Policy, *, seeds: int, seconds: float = math.inf, hit
         spent = time.perf_counter() - started
         if row.is_found(trial):
             number += 1
-            names.update(dict.fromkeys(name for name in trial.broken if name in row.expected))
+            names.update(dict.fromkeys(row.found(trial)))
             if first is None:
                 first, first_s = tried, spent
         if spent > seconds or (hits is not None and number >= hits):
@@ -121,8 +121,9 @@ def listen(
     for seed in seeds:
         trial = run_trial(scenario, seed, policy(scenario, seed, row.faults))
         tried += 1
-        if not trial.ok:
-            alarms.append(Alarm(scenario.name, name, seed, "; ".join(map(str, trial.findings))))
+        reports = row.false_reports(trial)
+        if reports:
+            alarms.append(Alarm(scenario.name, name, seed, "; ".join(reports)))
         if time.perf_counter() - started > seconds:
             break
     return tried, alarms

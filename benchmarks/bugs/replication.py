@@ -6,12 +6,15 @@ Rule 2:   every log, leader and high watermark goes past the replication oracle,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from benchmarks.bugs.row import Row
+from kafkasim.check.report import Report
+from kafkasim.core.model.cluster_messages import AlterPartitionRequest
 from kafkasim.explore.trial import Scenario
 from kafkasim.handle import Cluster
+from kafkasim.sim.links import Link
 from kafkasim.testing.audit import audit
 
 TOPIC = "orders"
@@ -19,13 +22,20 @@ CONFIG: Mapping[str, object] = {
     "broker.session.timeout.ms": 1000,
     "broker.heartbeat.interval.ms": 300,
     "replica.lag.time.max.ms": 1000,
+    "leader.imbalance.check.interval.seconds": 1,
+    "unclean.leader.election.interval.ms": 1000,
 }
 PRODUCER: Mapping[str, object] = {
     "acks": "all",
     "linger.ms": 0,
-    "message.timeout.ms": 6000,
+    "message.timeout.ms": 8000,
+    "socket.timeout.ms": 2000,
     "request.timeout.ms": 1500,
 }
+#: What links of an uneven network take longer than others.
+SLOWER_MS = (0, 0, 0, 3, 30, 150)
+#: How long requests wait that come late.
+LATE_MS = (0, 20, 200, 1500, 3000)
 #: Found where a replica that may lead lacks what was committed, or holds something else there.
 LOSS = ("leader-completeness", "candidate-completeness", "log-matching", "acked-loss", "weak-ack")
 
@@ -36,32 +46,73 @@ def replicated(
     features: Mapping[str, bool] | None = None,
     topic: Mapping[str, object] | None = None,
     producer: Mapping[str, object] | None = None,
+    config: Mapping[str, object] | None = None,
+    brokers: int = 3,
+    controllers: int | None = 1,
     records: int = 60,
     gap_s: float = 0.05,
+    uneven: bool = False,
+    late: Sequence[type[Any]] = (),
+    backlog: bool = False,
+    bystander: bool = False,
+    judge: Callable[[Cluster], Report] | None = None,
 ) -> Scenario:
-    """A producer writes ``records``, one every ``gap_s``, to a partition of three replicas, two of which must be in sync."""
+    """A producer writes ``records``, one every ``gap_s``, to a partition with a replica on each broker, two of which must be in sync.
+
+    ``uneven``: some links between servers are slow, so that what happens at once in one place is heard of late in another.
+    ``late``: requests that take long, as they wait in somebody's queue.
+    ``backlog``: the log is large and the links are narrow, so that a replica that begins anew needs four seconds.
+    ``bystander``: another producer writes without waiting for replicas, so that leaders hold what their followers lack.
+    """
 
     def prepare(cluster: Cluster) -> None:
         audit(cluster)
-        cluster.create_topic(TOPIC, config={"min.insync.replicas": 2, **(topic or {})})
+        cluster.create_topic(TOPIC, replication_factor=brokers, config={"min.insync.replicas": 2, **(topic or {})})
+        if backlog:
+            cluster.produce(TOPIC, [bytes(500_000)] * 16)
+            cluster.fabric.set_default_link(Link(bandwidth_bytes_per_s=2_000_000))
+        if uneven:
+            _slow_some_links(cluster)
+        for kind in late:
+            cluster.fabric.delay_api(kind.API_KEY, 1000 * LATE_MS[cluster.choices.draw("bugs.late", len(LATE_MS))])
 
     def body(cluster: Cluster) -> None:
         writer = cluster.producer({**PRODUCER, **(producer or {})})
+        other = cluster.producer({**PRODUCER, "acks": 1}) if bystander else None
         for number in range(records):
             writer.produce(TOPIC, b"%d" % number)
-            writer.poll(gap_s)
+            if other is not None:
+                other.produce(TOPIC, b"other %d" % number)
+                other.poll(0)
+            cluster.run_for(gap_s)
+            writer.poll(0)
         writer.flush(10)
 
     return Scenario(
         name,
         body,
         prepare,
-        {"brokers": 3, "controllers": 1, "config": CONFIG, "features": dict(features or {})},
+        {
+            "brokers": brokers,
+            "controllers": controllers,
+            "config": {**CONFIG, **(config or {})},
+            "features": dict(features or {}),
+        },
         partitions=(f"{TOPIC}-0",),
         settle_s=60.0,
         span_s=records * gap_s,
         settled=is_settled,
+        judge=judge,
     )
+
+
+def _slow_some_links(cluster: Cluster) -> None:
+    servers = list(range(1, len(cluster.broker_ids()) + 2))
+    for one in servers:
+        for other in servers[one:]:
+            extra_ms = SLOWER_MS[cluster.choices.draw("bugs.link", len(SLOWER_MS))]
+            if extra_ms:
+                cluster.network.slow(one, other, extra_ms=extra_ms)
 
 
 def is_settled(cluster: Cluster) -> bool:
@@ -87,18 +138,42 @@ def _protected_by(feature: str, name: str, **more: Any) -> Callable[[bool], Scen
     return lambda protection: replicated(name, features={feature: protection}, **more)
 
 
-def _row(number: str, name: str, source: str, feature: str, expected: tuple[str, ...] = LOSS) -> Row:
-    return Row(number, name, source, _protected_by(feature, name), expected, forbidden=("log-duplicate",))
+def _row(number: str, name: str, source: str, feature: str, expected: tuple[str, ...] = LOSS, **more: Any) -> Row:
+    return Row(number, name, source, _protected_by(feature, name, **more), expected, forbidden=("log-duplicate",))
 
+
+_LATE = [AlterPartitionRequest]
 
 REPLICATION: tuple[Row, ...] = (
     _row("1", "truncate-to-high-watermark", "KIP-101", "epoch_truncation"),
-    _row("3", "epoch-answer", "KIP-279", "epoch_answer_below"),
-    _row("4", "fetch-without-epoch", "KIP-320", "fetch_epoch_check"),
-    _row("9", "high-watermark-over-isr", "KIP-497", "maximal_isr"),
-    _row("10", "stale-alter-partition", "KIP-497", "partition_epoch_check"),
-    _row("11", "fenced-in-isr", "KIP-841", "fenced_broker_check", ("fenced-not-in-isr", *LOSS)),
-    _row("12", "restarted-in-isr", "KIP-903", "broker_epoch_check"),
+    _row(
+        "2",
+        "diverging-logs",
+        "KIP-101",
+        "epoch_truncation",
+        ("log-matching", "watermark-sanity"),
+        brokers=2,
+        topic={"min.insync.replicas": 1, "flush.messages": 3},
+    ),
+    _row(
+        "3",
+        "epoch-answer",
+        "KIP-279",
+        "epoch_answer_below",
+        ("log-matching", "watermark-sanity"),
+        brokers=2,
+        topic={"min.insync.replicas": 1, "unclean.leader.election.enable": True},
+    ),
+    _row(
+        "4", "zombie-fetch", "KIP-320", "fetch_epoch_check", ("inconsistent-offset", *LOSS), uneven=True, bystander=True
+    ),
+    _row("5", "join-at-high-watermark", "KAFKA-7128", "epoch_start_check"),
+    _row("9", "high-watermark-over-isr", "KIP-497", "maximal_isr", late=_LATE),
+    _row(
+        "10", "stale-alter-partition", "KIP-497", "partition_epoch_check", late=_LATE, topic={"min.insync.replicas": 1}
+    ),
+    _row("11", "fenced-in-isr", "KIP-841", "fenced_broker_check", ("fenced-not-in-isr",)),
+    _row("12", "restarted-in-isr", "KIP-903", "broker_epoch_check", late=_LATE, backlog=True),
     _row("13", "last-replica-trusted", "KIP-966", "eligible_leader_replicas"),
     _row("14", "unclean-shutdown-trusted", "KIP-966", "unclean_shutdown_detection"),
 )

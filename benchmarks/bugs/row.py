@@ -25,6 +25,7 @@ class Row:
         scenario: of whether the protection is there.
         expected: names of invariants, one of which must be found broken without the protection.
         forbidden: names that must not be found broken even then.
+        tolerated: the settings in use permit what is expected, so that it is told as allowed: that counts as found.
         faults: how many a plan may have: the same for every policy.
         twins: further scenarios that are sound by another design, by name; nothing may be reported of them either.
     """
@@ -35,11 +36,22 @@ class Row:
     scenario: Callable[[bool], Scenario]
     expected: tuple[str, ...]
     forbidden: tuple[str, ...] = ()
-    faults: int = 3
+    tolerated: bool = False
+    faults: int = 4
     twins: tuple[tuple[str, Callable[[], Scenario]], ...] = ()
 
     def is_found(self, trial: Trial) -> bool:
-        return any(name in self.expected for name in trial.broken)
+        return bool(self.found(trial))
+
+    def found(self, trial: Trial) -> tuple[str, ...]:
+        """The expected names under which it was found."""
+        told = [*trial.findings, *(trial.report.allowed if self.tolerated else ())]
+        return tuple(dict.fromkeys(finding.invariant for finding in told if finding.invariant in self.expected))
+
+    def false_reports(self, trial: Trial) -> tuple[str, ...]:
+        """What the trial of a sound scenario should not have reported."""
+        told = [finding for finding in trial.report.allowed if self.tolerated and finding.invariant in self.expected]
+        return tuple(map(str, (*trial.findings, *told)))
 
     def alarms(self, trial: Trial) -> tuple[str, ...]:
         """What the trial of the unprotected scenario should not have reported."""

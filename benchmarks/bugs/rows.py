@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from benchmarks.bugs.replication import REPLICATION
 from benchmarks.bugs.row import Row
+from benchmarks.bugs.settings import SETTINGS
 
-ROWS: tuple[Row, ...] = (*REPLICATION,)
+ROWS: tuple[Row, ...] = (*REPLICATION, *SETTINGS)
 
 
 def chosen(only: str | None) -> list[Row]:

@@ -35,7 +35,7 @@ class Aim:
             return [requester] if not place else self._client_nodes(place)
         if role == "coordinator":
             return _known(cluster.coordinator_of(place))
-        if role in ("leader", "follower"):
+        if role in ("leader", "follower", "lagging"):
             return self._of_partition(role, partition_of(place))
         if role in ("controller", "controllers", "minority", "majority"):
             return self._voters(role)
@@ -71,6 +71,9 @@ class Aim:
             return []
         if role == "leader":
             return _known(state.leader)
+        if role == "lagging":
+            running = [node for node in state.replicas if self._cluster.process(node).node is not None]
+            return [node for node in running if node not in state.isr][:1]
         return [node for node in state.isr if node != state.leader][:1]
 
     def _voters(self, role: str) -> list[int]:

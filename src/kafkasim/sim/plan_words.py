@@ -88,6 +88,7 @@ TARGETS: Mapping[str, str] = {
     "zone:RACK": "all brokers of a rack",
     "leader:TOPIC-PARTITION": "the partition's leader at that moment",
     "follower:TOPIC-PARTITION": "the first in-sync follower at that moment",
+    "lagging:TOPIC-PARTITION": "the first running replica that is not in sync then",
     "controller": "the active controller",
     "coordinator:GROUP": "the group's coordinator",
     "server": "the server at which the triggering event happens",
@@ -131,7 +132,7 @@ def check_target(target: str, refuse: Refuse) -> None:
     bare = [name for name in TARGETS if ":" not in name]
     if role not in known or (colon and (role not in with_place or not place)) or (not colon and role not in bare):
         raise refuse(f"no target {target!r}{close(role, known)}; known: {', '.join(TARGETS)}")
-    if role in ("leader", "follower"):
+    if role in ("leader", "follower", "lagging"):
         check_partition(place, refuse)
     if role == "broker" and not is_number(place):
         raise refuse(f"target {target!r}: a broker's id is a number")

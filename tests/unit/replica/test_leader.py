@@ -92,6 +92,18 @@ def test_joining_needs_the_high_watermark_and_the_epoch_start() -> None:
     assert replica.expanded_isr(follower, lambda node, epoch: True) == (1, 2)
 
 
+def test_before_kafka_7128_the_high_watermark_was_enough() -> None:
+    """What the leader began with, and does not know as committed yet, may be missing at who joins."""
+    replica = leader(isr=(1, 2))
+    replica.become_leader(7, NOW_US)
+    assert replica.high_watermark < replica.epoch_start
+    fetch(replica, 3, replica.high_watermark)
+    follower = replica.follower(3)
+    assert follower is not None
+    assert replica.expanded_isr(follower, lambda node, epoch: True) is None
+    assert replica.expanded_isr(follower, lambda node, epoch: True, at_epoch_start=False) == (1, 2, 3)
+
+
 def test_leaving_needs_a_different_end_and_a_long_time() -> None:
     """A dead follower of an idle partition stays; one that fetches but lags is given the lag time."""
     replica = leader()

@@ -1,6 +1,6 @@
 """The protections that Kafka gained one by one, each of which can be taken away again (``features=`` of a cluster).
 
-Mirrors:  the KIPs named below; Kafka 4.3 has all of them and no switch for any but the last two.
+Mirrors:  the KIPs and issues named below; Kafka 4.3 has all of them and no switch for any but the last two.
 Rule 1:   True is Kafka 4.3. A protection that is off brings back the behaviour, and the bugs, from before its KIP.
 Rule 2:   each is asked in one place, when a component picks its strategy; no machine reads them while it works.
 """
@@ -24,6 +24,12 @@ class Protections:
     epoch_answer_below: bool = True
     #: KIP-320. Off: nobody checks the leader epoch of a fetch, so a zombie follower or leader is taken for a live one.
     fetch_epoch_check: bool = True
+    #: KIP-320. Off: metadata and redirections carry no leader epoch, so that consumers cannot ask whether their position survived.
+    leader_epoch_in_metadata: bool = True
+    #: KIP-207. Off: a new leader tells its high watermark as the end of the log, though it may be behind what the last one told.
+    settled_end_offset: bool = True
+    #: KAFKA-7128. Off: a replica may join the ISR at a new leader's high watermark, which may lag behind what was acknowledged.
+    epoch_start_check: bool = True
     #: KIP-497. Off: the high watermark counts the committed ISR alone, and a replica that just asked to join, which the
     #: controller may elect, can miss what was acknowledged.
     maximal_isr: bool = True
@@ -37,6 +43,8 @@ class Protections:
     eligible_leader_replicas: bool = True
     #: KIP-966. Off: a replica stays eligible though its broker came back from an unclean shutdown, without its unflushed data.
     unclean_shutdown_detection: bool = True
+    #: KIP-996. Off: a voter that hears nothing begins a new epoch at once, and unseats a leader that the others follow.
+    pre_vote: bool = True
 
     @classmethod
     def of(cls, features: Mapping[str, object] | None) -> Protections:

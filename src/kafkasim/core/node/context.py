@@ -91,6 +91,10 @@ class BrokerContext:
         """Answer ``call``; ``response`` None ends the exchange without an answer."""
         self.outbox.append(Reply(call.connection_id, call.correlation_id, response))
 
+    def told_epoch(self, leader_epoch: int) -> int:
+        """A leader epoch as clients hear of it (KIP-320)."""
+        return leader_epoch if self.protections.leader_epoch_in_metadata else NO_EPOCH
+
     def note(self, kind: str, subject: Any, **fields: Any) -> None:
         self.outbox.append(Note(kind, subject, tuple(fields.items())))
 

@@ -162,9 +162,8 @@ class Fetches:
             state = partitions.ctx.image.partition(part.tp)
             if state is not None:
                 partitions.hinted.append(state.leader)
-                answer = PartitionFetched(
-                    part.tp, error, current_leader=state.leader, current_leader_epoch=state.leader_epoch
-                )
+                epoch = partitions.ctx.told_epoch(state.leader_epoch)
+                answer = PartitionFetched(part.tp, error, current_leader=state.leader, current_leader_epoch=epoch)
         return answer
 
     def _preferred_replica(self, replica: LeaderReplica, rack_id: str, offset: int) -> NodeId:

@@ -60,7 +60,8 @@ class IsrChanges:
 
     def maybe_expand(self, follower: FollowerState, now_us: int) -> None:
         leader = follower.leader
-        isr = leader.expanded_isr(follower, self._partitions.eligible)
+        at_epoch_start = self._partitions.rules.joins_at_epoch_start
+        isr = leader.expanded_isr(follower, self._partitions.eligible, at_epoch_start=at_epoch_start)
         if isr is not None:
             self._propose(leader, isr, now_us)
 

@@ -84,7 +84,8 @@ class Offsets:
             first_epoch = log.epochs[0][0] if log.epochs and log.epochs[0][1] <= log.start else -1
             return PartitionOffset(tp, _NONE, log.start, -1, first_epoch)
         upper = log.end if is_follower else replica.high_watermark
-        unsettled = not is_follower and replica.high_watermark < replica.epoch_start
+        hides = self._partitions.rules.hides_unsettled_end and not is_follower
+        unsettled = hides and replica.high_watermark < replica.epoch_start
         if part.timestamp_ms == LATEST_TIMESTAMP:
             if unsettled:
                 return PartitionOffset(tp, ErrorCode.OFFSET_NOT_AVAILABLE)

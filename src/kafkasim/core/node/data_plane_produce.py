@@ -115,7 +115,7 @@ class Produces:
             tp,
             ErrorCode.NOT_LEADER_OR_FOLLOWER,
             current_leader=state.leader,
-            current_leader_epoch=state.leader_epoch,
+            current_leader_epoch=self._partitions.ctx.told_epoch(state.leader_epoch),
         )
 
     def append(

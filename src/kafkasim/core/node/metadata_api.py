@@ -229,7 +229,13 @@ class MetadataApi:
         if leader == NO_LEADER or leader in offline:
             leader, error = NO_LEADER, ErrorCode.LEADER_NOT_AVAILABLE
         return PartitionMetadata(
-            error, state.tp.partition, leader, state.leader_epoch, state.replicas, state.isr, offline
+            error,
+            state.tp.partition,
+            leader,
+            self._ctx.told_epoch(state.leader_epoch),
+            state.replicas,
+            state.isr,
+            offline,
         )
 
     def _live_brokers(self) -> list[BrokerState]:

@@ -89,6 +89,7 @@ class ServerNode:
             draw=draw,
             static_config=identity.static_config,
             now_us=now_us,
+            votes_in_advance=identity.protections.pre_vote,
         )
         self._snapshots = SnapshotGenerator(storage.metadata_log, identity.static_config, now_us)
         self.controller: ControllerNode | None = None

@@ -78,8 +78,9 @@ class RaftReplica(ReplicaRoles):
         draw: Draw,
         static_config: dict[str, str] | None = None,
         now_us: int,
+        votes_in_advance: bool = True,
     ) -> None:
-        super().__init__(node_id, voters, log, state, outbox, draw, static_config)
+        super().__init__(node_id, voters, log, state, outbox, draw, static_config, votes_in_advance)
         self._requests = requests
         self._retry_us = NEVER_US
         self._taken_offset = log.log_start

@@ -61,6 +61,7 @@ class ReplicaRoles:
         "role",
         "voted_id",
         "voters",
+        "votes_in_advance",
     )
 
     def __init__(
@@ -72,7 +73,10 @@ class ReplicaRoles:
         outbox: list[Effect],
         draw: Draw,
         static_config: dict[str, str] | None,
+        votes_in_advance: bool = True,
     ) -> None:
+        """``votes_in_advance``: an election begins with a vote that moves no epoch (KIP-996)."""
+        self.votes_in_advance = votes_in_advance
         self.node_id = node_id
         self.voters = voters
         self.is_voter = node_id in voters
@@ -215,8 +219,10 @@ class ReplicaRoles:
         elif self.role == FOLLOWER and not self._has_woken:
             self._has_woken = True
             self._timer_us = now_us + self._shifted_draw("quorum.wakeup_ms", WAKEUP_MS) * 1000
-        else:
+        elif self.votes_in_advance:
             self._become_prospective(now_us)
+        else:
+            self._become_candidate(now_us)
 
     def _after_lost_pre_vote(self, now_us: int) -> None:
         if self.leader_id != NO_NODE:

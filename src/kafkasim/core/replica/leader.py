@@ -207,13 +207,15 @@ class LeaderReplica:
                 return follower
         return None
 
-    def expanded_isr(self, follower: FollowerState, eligible: Eligible) -> tuple[NodeId, ...] | None:
-        """The ISR with ``follower`` in it, if it may join now."""
+    def expanded_isr(
+        self, follower: FollowerState, eligible: Eligible, *, at_epoch_start: bool = True
+    ) -> tuple[NodeId, ...] | None:
+        """The ISR with ``follower`` in it, if it may join now; ``at_epoch_start``: it needs all that this leader began with."""
         if (
             self.pending_isr is not None
             or follower.in_maximal_isr
             or follower.log_end < self.high_watermark
-            or follower.log_end < self.epoch_start
+            or (at_epoch_start and follower.log_end < self.epoch_start)
             or not eligible(follower.node_id, follower.broker_epoch)
         ):
             return None

@@ -1,4 +1,4 @@
-"""The four rules of replication that Kafka once did otherwise: each the one of today, and the one from before its KIP.
+"""The rules of replication that Kafka once did otherwise: each the one of today, and the one from before its KIP.
 
 Mirrors:  AbstractFetcherThread, LeaderEpochFileCache, Partition.checkCurrentLeaderEpoch, PartitionState.maximalIsr; and their ancestors.
 Inputs:   ``rules_of(protections)`` when a broker starts; leader, follower and fetch path ask the result.
@@ -115,13 +115,20 @@ def committed_isr(committed: Isr, proposed: Isr) -> Isr:
 
 @attrs.define(slots=True, frozen=True)
 class ReplicationRules:
-    """One value a broker. ``waits_for_joiners``: a caught-up replica holds the high watermark back though it is in no ISR yet."""
+    """One value a broker.
+
+    ``waits_for_joiners``: a caught-up replica holds the high watermark back though it is in no ISR yet (KIP-497). ``joins_at_epoch_start``:
+    who joins the ISR has all that the leader began with, not only what it knows as committed (KAFKA-7128). ``hides_unsettled_end``: until
+    the high watermark has reached that point the leader does not tell an end offset (KIP-207).
+    """
 
     truncation: TruncationOnFetch
     epoch_end: Callable[[Log, int], tuple[int, int]] = end_of_epoch_or_below
     refuses_epoch: Callable[[int, int], bool] = refuse_other_epochs
     counted_isr: Callable[[Isr, Isr], Isr] = maximal_isr
     waits_for_joiners: bool = True
+    joins_at_epoch_start: bool = True
+    hides_unsettled_end: bool = True
 
 
 def rules_of(protections: Protections = ALL_PROTECTIONS) -> ReplicationRules:
@@ -137,4 +144,6 @@ def rules_of(protections: Protections = ALL_PROTECTIONS) -> ReplicationRules:
         refuse_other_epochs if protections.fetch_epoch_check else refuse_no_epoch,
         maximal_isr if protections.maximal_isr else committed_isr,
         protections.maximal_isr,
+        protections.epoch_start_check,
+        protections.settled_end_offset,
     )

@@ -1,0 +1,257 @@
+"""Bugs that a setting, an old client or an old quorum lets in: acknowledgements, retries, unclean elections, end offsets, votes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from itertools import pairwise
+from typing import Any
+
+from benchmarks.bugs.replication import CONFIG, PRODUCER, TOPIC, is_settled, replicated
+from benchmarks.bugs.row import Row
+from kafkasim.check.report import Report
+from kafkasim.confluent_kafka import KafkaException, TopicPartition
+from kafkasim.core.model.errors import ErrorCode
+from kafkasim.core.model.history import Acked, Happened
+from kafkasim.explore.trial import Scenario
+from kafkasim.handle import Cluster
+from kafkasim.testing.audit import audit
+
+_NODE_FAULTS = ("crash", "power_loss", "pause", "shutdown")
+_LINK_FAULTS = ("network partition", "network hold", "network slow")
+#: The longest wait for an acknowledgement while one thing at a time goes wrong: a session, an election, a request that times out.
+_LONGEST_WAIT_US = 7_000_000
+
+
+READER: Mapping[str, object] = {
+    "auto.offset.reset": "earliest",
+    "enable.auto.commit": False,
+    "socket.timeout.ms": 2000,
+}
+
+
+# --- verdicts ------------------------------------------------------------------------------------------------------------
+
+
+def no_loss_within_budget(cluster: Cluster) -> Report:
+    """Nothing acknowledged is lost, whatever the settings say, unless more was harmed than must survive."""
+    if not cluster.budget().overruns:
+        cluster.guarantee(topics=TOPIC, no_loss=True)
+    return cluster.check()
+
+
+def sent_in_order(cluster: Cluster) -> Report:
+    """P4: values are numbers in the order of their sending; their offsets must rise."""
+    report = cluster.check()
+    if cluster.budget().overruns:
+        return report
+    placed: dict[int, int] = {}
+    for event in cluster.history.events:
+        if type(event) is Acked and event.error is ErrorCode.NONE and event.base_offset >= 0:
+            for index in range(event.start, event.stop):
+                placed[int(event.batch.columns.values[index] or b"0")] = event.base_offset + index
+    highest = -1
+    for number in sorted(placed):
+        if placed[number] < highest:
+            report.add("send-reorder", f"record {number} is at offset {placed[number]}, one before it at {highest}")
+        highest = max(highest, placed[number])
+    return report
+
+
+def available(cluster: Cluster) -> Report:
+    """E7: an acknowledgement comes again and again, whatever single thing goes wrong."""
+    report = cluster.check()
+    times = [e.at_us for e in cluster.history.events if type(e) is Acked and e.error is ErrorCode.NONE]
+    failed = [e for e in cluster.history.events if type(e) is Acked and e.error is not ErrorCode.NONE]
+    gaps = [later - sooner for sooner, later in pairwise(times)]
+    if failed or max(gaps, default=0) > _LONGEST_WAIT_US:
+        report.add(
+            "unavailable",
+            f"{len(failed)} records were given up; the longest wait for one was {max(gaps, default=0) / 1e6:g} s",
+        )
+    return report
+
+
+def quiet_quorum(cluster: Cluster) -> Report:
+    """K9: an active controller stays one unless something happens to itself."""
+    report = cluster.check()
+    active: int | None = None
+    disturbed: set[int] = set()
+    for event in cluster.history.events:
+        if type(event) is not Happened:
+            continue
+        subject: Any = event.subject
+        if event.kind in _NODE_FAULTS:
+            disturbed.add(event.node)
+        elif event.kind in _LINK_FAULTS:
+            disturbed.update(subject[0])
+        elif event.kind == "controller-active":
+            if active is not None and active not in disturbed:
+                text = (
+                    f"{event.node} took over from {active} at {event.at_us / 1e6:.3f} s, to which nothing had happened"
+                )
+                report.add("disruption", text)
+            active = event.node
+    return report
+
+
+# --- scenarios -----------------------------------------------------------------------------------------------------------
+
+
+def _producing(
+    name: str,
+    sound: Mapping[str, object],
+    unsound: Mapping[str, object],
+    judge: Callable[[Cluster], Report] | None = None,
+) -> Callable[[bool], Scenario]:
+    return lambda protection: replicated(name, producer=sound if protection else unsound, judge=judge)
+
+
+def _unclean(protection: bool) -> Scenario:
+    topic = {"unclean.leader.election.enable": not protection}
+    return replicated("unclean-election", topic=topic, judge=no_loss_within_budget)
+
+
+def _forgotten_producer(protection: bool) -> Scenario:
+    kept_ms = 86_400_000 if protection else 400
+    name = "forgotten-producer"
+    return replicated(
+        name,
+        producer={"enable.idempotence": True},
+        config={"producer.id.expiration.ms": kept_ms},
+        gap_s=0.1,
+        records=30,
+    )
+
+
+def _few_replicas(protection: bool) -> Scenario:
+    return replicated("replica-short", brokers=3 if protection else 2, judge=available)
+
+
+def _end_offsets(protection: bool) -> Scenario:
+    """A client asks for the end of the log again and again: it must not go back."""
+
+    def prepare(cluster: Cluster) -> None:
+        audit(cluster)
+        cluster.create_topic(TOPIC, config={"min.insync.replicas": 2})
+
+    def body(cluster: Cluster) -> None:
+        told = Report()
+        writer = cluster.producer(PRODUCER)
+        reader = cluster.consumer("reader", [], READER)
+        highest = 0
+        for number in range(60):
+            writer.produce(TOPIC, b"%d" % number)
+            writer.poll(0)
+            cluster.run_for(0.04)
+            try:
+                _, end = reader.get_watermark_offsets(TopicPartition(TOPIC, 0), timeout=0.2, cached=False)
+            except KafkaException:
+                continue
+            if end < highest:
+                told.add("list-offsets-monotone", f"the end was {highest}, and {end} at {cluster.now:.6f} s")
+            highest = max(highest, end)
+        writer.flush(10)
+        if not cluster.budget().overruns:
+            cluster.watched.append(told)
+
+    options = {"brokers": 3, "controllers": 1, "config": CONFIG, "features": {"settled_end_offset": protection}}
+    return Scenario(
+        "unsettled-end",
+        body,
+        prepare,
+        options,
+        partitions=(f"{TOPIC}-0",),
+        settle_s=60.0,
+        span_s=3.0,
+        settled=is_settled,
+    )
+
+
+def _reader_without_epochs(protection: bool) -> Scenario:
+    """A consumer follows a log that unclean elections cut: it must be given what is written in place of what it had read."""
+
+    def prepare(cluster: Cluster) -> None:
+        cluster.create_topic(
+            TOPIC, replication_factor=2, config={"min.insync.replicas": 1, "unclean.leader.election.enable": True}
+        )
+        cluster.guarantee("reader", topics=TOPIC, drained=True)
+
+    def body(cluster: Cluster) -> None:
+        def read() -> None:
+            """A short-lived process again and again, which goes on where the one before stopped."""
+            offset, epoch = 0, -1
+            while True:
+                consumer = cluster.consumer("reader", [], READER)
+                consumer.assign([TopicPartition(TOPIC, 0, offset, leader_epoch=epoch)])
+                until = cluster.now + 1.0
+                while cluster.now < until:
+                    for message in consumer.consume(100, 0.1):
+                        if not message.error():
+                            offset, epoch = message.offset() + 1, message.leader_epoch()
+                consumer.close()
+                time.sleep(1.5)
+
+        cluster.spawn(read, name="reader")
+        writer = cluster.producer({**PRODUCER, "acks": 1})
+        for number in range(60):
+            writer.produce(TOPIC, b"%d" % number)
+            writer.poll(0)
+            cluster.run_for(0.05)
+        writer.flush(10)
+
+    config = {**CONFIG, "replica.lag.time.max.ms": 500}
+    options = {"brokers": 2, "controllers": 1, "config": config, "features": {"leader_epoch_in_metadata": protection}}
+    return Scenario(
+        "reader-without-epochs", body, prepare, options, partitions=(f"{TOPIC}-0",), settle_s=40.0, span_s=3.0
+    )
+
+
+def _quorum(protection: bool) -> Scenario:
+    """Three servers that are broker and voter each."""
+    config = {
+        "controller.quorum.fetch.timeout.ms": 1500,
+        "controller.quorum.election.timeout.ms": 500,
+        "controller.quorum.election.backoff.max.ms": 300,
+    }
+
+    features = {"pre_vote": protection}
+    return replicated("disruptive-voter", features=features, config=config, controllers=None, judge=quiet_quorum)
+
+
+SETTINGS: tuple[Row, ...] = (
+    Row("7", "reader-without-epochs", "KIP-320", _reader_without_epochs, ("unseen",)),
+    Row("15", "unclean-election", "unclean.leader.election.enable", _unclean, ("acked-loss",)),
+    Row(
+        "16",
+        "acks-1",
+        "acks",
+        _producing("acks-1", {}, {"acks": 1}, no_loss_within_budget),
+        ("acked-loss",),
+        faults=2,
+    ),
+    Row("18", "unsettled-end", "KIP-207", _end_offsets, ("list-offsets-monotone",)),
+    Row(
+        "20",
+        "retry-without-idempotence",
+        "enable.idempotence",
+        _producing("retry-without-idempotence", {"enable.idempotence": True}, {}),
+        ("log-duplicate",),
+        tolerated=True,
+    ),
+    Row(
+        "21",
+        "in-flight-without-idempotence",
+        "max.in.flight",
+        _producing(
+            "in-flight-without-idempotence",
+            {"enable.idempotence": True, "batch.num.messages": 1},
+            {"batch.num.messages": 1},
+            sent_in_order,
+        ),
+        ("send-reorder",),
+    ),
+    Row("22", "forgotten-producer", "KIP-360", _forgotten_producer, ("log-duplicate",)),
+    Row("29", "disruptive-voter", "KIP-996", _quorum, ("disruption",), faults=1),
+    Row("50", "replica-short", "min.insync.replicas", _few_replicas, ("unavailable",), faults=1),
+)
