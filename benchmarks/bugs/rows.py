@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from benchmarks.bugs.consumers import CONSUMERS
 from benchmarks.bugs.replication import REPLICATION
 from benchmarks.bugs.row import Row
 from benchmarks.bugs.settings import SETTINGS
 
-ROWS: tuple[Row, ...] = (*REPLICATION, *SETTINGS)
+ROWS: tuple[Row, ...] = (*REPLICATION, *SETTINGS, *CONSUMERS)
 
 
 def chosen(only: str | None) -> list[Row]:

@@ -8,10 +8,24 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any
 
-from kafkasim.core.model import admin_messages, cluster_messages, consumer_group_messages, group_messages, messages
+from kafkasim.core.model import (
+    admin_messages,
+    cluster_messages,
+    consumer_group_messages,
+    group_messages,
+    messages,
+    share_messages,
+)
 from kafkasim.core.model.messages import FetchRequest
 
-_MODULES: tuple[ModuleType, ...] = (messages, group_messages, consumer_group_messages, cluster_messages, admin_messages)
+_MODULES: tuple[ModuleType, ...] = (
+    messages,
+    group_messages,
+    consumer_group_messages,
+    share_messages,
+    cluster_messages,
+    admin_messages,
+)
 REPLICA_FETCH = "ReplicaFetch"
 
 
