@@ -167,6 +167,27 @@ INVARIANTS: tuple[Invariant, ...] = (
     ),
     # --- groups, and the work on records
     Invariant(
+        "G1", "double-owner", "one member at a time owns a partition, zombies aside", ALWAYS, "ownership", CLIENTS
+    ),
+    _white("G2", "zombie-commit", "no commit is accepted of a member that the group left behind", ALWAYS, "commits"),
+    _white(
+        "G6",
+        "legal-assignment",
+        "a coordinator gives a partition to one member, and takes no epoch back",
+        ALWAYS,
+        "ownership",
+    ),
+    Invariant(
+        "G7", "rebalance-bound", "how long a group took to its new assignment", METRIC, "ownership", LAST, _WHITE
+    ),
+    _white(
+        "G8",
+        "offset-amnesia",
+        "a coordinator knows what it accepted",
+        "offsets have not expired; losses of `__consumer_offsets` within the budget",
+        "commits",
+    ),
+    Invariant(
         "G3",
         "commit-ahead",
         "nothing is committed before its work is done",

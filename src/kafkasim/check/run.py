@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from kafkasim.check.commits import check_commits
 from kafkasim.check.consumer_oracles import check_consistency, check_deliveries
 from kafkasim.check.effects import check_effects
 from kafkasim.check.guarantees import Guarantee
 from kafkasim.check.identity import BY_COLUMNS, Identity
 from kafkasim.check.log_oracles import LogView, budget_of, check_acked, check_duplicates
 from kafkasim.check.lost_writes import check_lost_writes
+from kafkasim.check.ownership import check_assignments, check_owners
 from kafkasim.check.positions import check_positions, measure_reading
 from kafkasim.check.producer_order import check_producers
 from kafkasim.check.report import Report
@@ -39,6 +41,9 @@ def check_history(
     check_positions(events, logs, report, identity)
     check_lost_writes(events, logs, report, identity)
     measure_reading(events, report)
+    check_owners(events, report)
+    check_assignments(events, report)
+    check_commits(events, report, budget)
     check_effects(events, logs, guarantees, report)
     check_share(events, guarantees, report, identity)
     report.sort()

@@ -14,12 +14,12 @@ MOST_ROWS = 12
 _WIDTH = 24
 _FAULTS = ("crash", "power_loss", "shutdown", "pause", "resume", "start")
 #: Told by every server about itself all the time, and no help to a reader.
-_DULL = ("metadata-published", "broker-state")
+_DULL = ("metadata-published", "broker-state", "group ")
 
 
 def lanes(history: Iterable[HistoryEvent], servers: Sequence[int]) -> list[str]:
     """A head and at most `MOST_ROWS` rows."""
-    told = [event for event in history if isinstance(event, Happened) and event.kind not in _DULL]
+    told = [event for event in history if isinstance(event, Happened) and not event.kind.startswith(_DULL)]
     faults = [event for event in told if event.kind in _FAULTS][-MOST_ROWS:]
     others = [event for event in told if event.kind not in _FAULTS]
     room = MOST_ROWS - len(faults)

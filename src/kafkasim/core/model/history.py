@@ -41,8 +41,10 @@ SHARE_INITIALIZED = "share state initialized"
 
 #: What a group coordinator notes (`Happened`, its subject the group), where a history is kept.
 #: COMMITTED: ``member``, ``epoch`` and ``offsets`` of (partition, offset), which are in the log of the coordinator.
-#: FETCHED: ``member``, ``offsets`` of (partition, offset; -1: nothing is committed): what a client was told.
-#: ASSIGNED: ``member``, ``epoch``, ``partitions``: what a member was told is its own; ``protocol`` "classic" or "consumer".
+#: FETCHED: ``member``, ``offsets`` of (partition, offset; -1: nothing is committed): what a client was told; ``partition``: of
+#: ``__consumer_offsets``, which keeps the group.
+#: ASSIGNED: ``member``, ``instance``, ``epoch``, ``partitions``: what a member was told is its own (None: as before); ``protocol``
+#: "classic" or "consumer".
 #: GONE: ``member`` is none any more: left, or fenced.       STATE: ``state`` and ``epoch`` of the group, when either changed.
 #: FORGOTTEN: ``partitions`` whose offsets the coordinator dropped: they had expired, or somebody deleted them.
 GROUP_COMMITTED = "group offsets committed"

@@ -58,6 +58,7 @@ from kafkasim.core.model.ids import CONSUMER_OFFSETS_TOPIC, NO_LEADER, TopicPart
 from kafkasim.core.model.records import batch_of
 from kafkasim.core.node.context import BrokerContext, Call
 from kafkasim.core.node.data_plane import DataPlane
+from kafkasim.core.node.group_notes import GroupNotes
 from kafkasim.core.node.group_topics import GroupTopics
 
 _GROUP_REQUESTS = (
@@ -91,6 +92,7 @@ class GroupCoordinator:
         self._shards: dict[int, GroupShard] = {}
         self._epochs: dict[int, int] = {}
         self._topics = GroupTopics(ctx.image)
+        self._notes = GroupNotes(ctx)
         #: The share groups of this broker, which have shards of their own: those that there are, and whether one has a name.
         self.list_share_groups: Callable[[], list[ListedGroup]] = list
         self.is_share_group: Callable[[str], bool] = lambda group_id: False
@@ -189,6 +191,10 @@ class GroupCoordinator:
             for effect in effects:
                 if isinstance(effect, Answer):
                     self._ctx.reply(effect.token, effect.response)
+                    if self._notes.is_on:
+                        request = effect.token.request
+                        group = shard.groups.get(getattr(request, "group_id", ""))
+                        self._notes.answered(partition, request, effect.response, group)
                 else:
                     self._persist(partition, shard, effect, now_us)
         self.deadline_us = min(self.deadline_us, shard.deadline_us)
@@ -198,6 +204,8 @@ class GroupCoordinator:
         batch = batch_of([value for _, value in records], [key for key, _ in records], self._ctx.wall_ms(now_us))
 
         def committed(error: ErrorCode, base_offset: int, now_us: int) -> None:
+            if error is ErrorCode.NONE and self._notes.is_on:
+                self._notes.written(records)
             effect.done(error, now_us)
             self._carry_out(partition, shard, now_us)
 
