@@ -149,11 +149,12 @@ class Budget:
         listed = self._settings.get((topic, _MIN_ISR))
         if listed is None or len(listed) < 2:
             return now
-        return min(
+        in_force = (
             int(value or self._default_min_insync.get(topic, now))
             for index, (since_us, value) in enumerate(listed)
             if since_us <= at_us and (index + 1 == len(listed) or listed[index + 1][0] > at_us - _SETTLED_US)
         )
+        return min(in_force, default=now)
 
     # --- reading the history -----------------------------------------------------------------------------------------
 
