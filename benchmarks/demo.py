@@ -62,7 +62,7 @@ def main() -> None:
     )
     print(f"  ratio   {virtual / wall:9.1f}\n  processor {statistics.median(processor):7.2f} s, of one core")
     arrived = sum(workload["arrived"] for workload in verdict["workloads"])
-    delivered = sum(group["delivered"] for group in verdict["groups"])
+    delivered = sum(group["delivered"] for group in (*verdict["groups"], *verdict["share_groups"]))
     print(f"  {arrived:,} records, {delivered:,} deliveries: {delivered / wall:,.0f} a second of wall time")
 
 

@@ -64,8 +64,13 @@ def test_share_workers_set_poison_records_aside(tmp_path: Path, capsys: pytest.C
 
 
 def test_the_design_keeps_its_promises_at_its_beginning(capsys: pytest.CaptureFixture[str]) -> None:
-    """Ten virtual seconds of it: ten groups, each record once for each."""
+    """Ten virtual seconds of it: ten groups and a share group, each record once for each."""
     assert status_of("run", str(FOLDER / "design.toml"), "--for", "10s", "--json") == 0
     result = json.loads(capsys.readouterr().out)
     assert [group["delivered"] for group in result["groups"]] == [result["workloads"][0]["acked"]] * 10
     assert result["workloads"][0]["arrived"] in (8333, 8334)
+    [shared] = result["share_groups"]
+    assert (shared["name"], shared["delivered"] + shared["share"]["rejected"]) == (
+        "ml-training",
+        result["workloads"][1]["acked"],
+    )

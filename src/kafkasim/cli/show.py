@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from kafkasim.lab.result import FaultResult, PartitionResult, Result
+from kafkasim.lab.result import FaultResult, GroupResult, PartitionResult, Result, ShareResult
 
 _WIDTH_WITHOUT_TERMINAL = 140
 _MOST_FINDINGS = 10
@@ -22,8 +22,11 @@ def show_result(result: Result, console: Console | None = None) -> None:
         f"fingerprint {result.fingerprint}"
     )
     _show_workloads(result, out)
-    if result.groups:
+    if result.every_group:
         out.print(_groups_table(result))
+    for group in result.share_groups:
+        if group.share is not None:
+            out.print(f"{group.name} is a share group: {_share_text(group, group.share)}", markup=False)
     if result.faults:
         _show_faults(result, out)
     _show_partitions(result.partitions, out)
@@ -56,10 +59,10 @@ def _groups_table(result: Result) -> Table:
         table.add_column(name, justify="right")
     for name in ("p50", "p99", "longest stall", "commits"):
         table.add_column(name, justify="right")
-    has_letters = any(group.dead_lettered for group in result.groups)
+    has_letters = any(group.dead_lettered for group in result.every_group)
     if has_letters:
         table.add_column("dead letters", justify="right")
-    for group in result.groups:
+    for group in result.every_group:
         row: list[str | Text] = [
             Text(group.name),
             f"{group.members}",
@@ -77,6 +80,19 @@ def _groups_table(result: Result) -> Table:
             row.append(f"{group.dead_lettered:,}" if group.dead_lettered else "")
         table.add_row(*row)
     return table
+
+
+def _share_text(group: GroupResult, share: ShareResult) -> str:
+    parts = [f"{share.redelivered:,} deliveries were not the first of their record"]
+    for count, text in (
+        (share.released, "given back"),
+        (share.timed_out, "taken back when their lock ran out"),
+        (share.rejected, "rejected"),
+        (group.loss.archived, "archived without having been worked on"),
+    ):
+        if count:
+            parts.append(f"{count:,} {text}")
+    return ", ".join(parts)
 
 
 def _show_faults(result: Result, out: Console) -> None:

@@ -12,6 +12,11 @@ import attrs
 
 ARRIVALS = ("regular", "poisson")
 COMMITS = ("before", "after", "auto")
+#: When a member of a share group sends its acknowledgements: with its next poll, or right after the work.
+SHARE_COMMITS = ("poll", "sync", "async")
+ACKNOWLEDGEMENT_MODES = ("implicit", "explicit")
+#: What a member of a share group does with a malformed record: works on it, gives it back, refuses it.
+POISONS = ("accept", "release", "reject")
 FAULTS = (
     "crash",
     "power_loss",
@@ -107,6 +112,7 @@ class Promises:
     at_least_once: bool | None = None
     no_loss: bool | None = None
     no_duplicates: bool | None = None
+    no_archived: bool | None = None
     max_lag: int | None = None
     final_lag: int | None = None
     latency_p99_us: int | None = None
@@ -130,6 +136,30 @@ class GroupDesign:
     batch_wait_us: int = 0
     instance_ids: tuple[str, ...] = ()
     dead_letter_topic: str | None = None
+    consumer_config: dict[str, Any] = attrs.field(factory=dict)
+    promises: Promises = attrs.field(factory=Promises)
+
+
+@attrs.define(slots=True)
+class ShareGroupDesign:
+    """A share group: as many members as one likes, each record acknowledged by itself."""
+
+    name: str
+    topics: tuple[str, ...]
+    members: int = 1
+    processing: Processing = attrs.field(factory=Processing)
+    #: "module:function", called with each Message; what it raises on is poison.
+    handler: str | None = None
+    acknowledgement_mode: str = "implicit"
+    commit: str = "poll"
+    #: ``max.poll.records``; brokers round it up to whole batches.
+    batch: int = 500
+    poison: str = "accept"
+    #: With "release": so many times, then it is rejected; None: until the group's limit archives it.
+    releases: int | None = None
+    dead_letter_topic: str | None = None
+    #: The group's own configs (share.record.lock.duration.ms, ...).
+    config: dict[str, str] = attrs.field(factory=dict)
     consumer_config: dict[str, Any] = attrs.field(factory=dict)
     promises: Promises = attrs.field(factory=Promises)
 
@@ -173,3 +203,4 @@ class Design:
     workloads: list[WorkloadDesign]
     groups: list[GroupDesign]
     faults: list[FaultDesign]
+    share_groups: list[ShareGroupDesign] = attrs.field(factory=list)

@@ -90,6 +90,9 @@ class GroupMeasure:
     def on_error(self, what: str) -> None:
         self.errors[what] = self.errors.get(what, 0) + 1
 
+    def look(self) -> None:
+        """Called before the lag is taken: a share group asks how far it is."""
+
     @property
     def max_lag(self) -> int:
         return max((lag for _, lag in self.lags), default=0)
@@ -177,5 +180,6 @@ class Sampler:
 
     def lag_of(self, group: GroupMeasure) -> int:
         """Records below the high watermarks (as last seen) that are behind where the group is."""
+        group.look()
         topics, ends = self._reads[group.name], group.ends
         return sum(max(0, end - ends.get(tp, 0)) for tp, end in self.high_watermarks.items() if tp.topic in topics)

@@ -1,8 +1,6 @@
 """The members of a group: tasks that take what a consumer holds, work on it for a while, and commit.
 
-Rule 1:   each member is a process of its own: a host that can be killed, stopped, paused, and started anew.
-Rule 2:   a killed member has done what it had finished by then, record by record; the rest of its batch it has not.
-Rule 3:   modelled members work on slices of columns; only a group with a handler makes Message objects.
+Rule 1:   modelled members work on slices of columns; only a group with a handler makes Message objects.
 """
 
 from __future__ import annotations
@@ -24,9 +22,8 @@ from kafkasim.core.model.ids import TopicPartition
 from kafkasim.errors import ConfigurationError
 from kafkasim.lab.design import GroupDesign, Processing
 from kafkasim.lab.measure import GroupMeasure
+from kafkasim.lab.process import Process, stamps_of
 from kafkasim.sim.drive import ClientShell
-from kafkasim.sim.hosts import Host
-from kafkasim.sim.tasks import Task
 
 _OFFSET_INVALID = -1001
 _DEAD_LETTER_HEADER = "dead-letter-group"
@@ -77,75 +74,21 @@ def lognormal_of(mean: float, p99: float) -> tuple[float, float]:
     return log(mean) - sigma * sigma / 2, sigma
 
 
-class Member:
-    """One member, across restarts."""
+class Member(Process):
+    """One member of a consumer group."""
 
     def __init__(self, group: Group, number: int) -> None:
-        self.group = group
-        self.name = f"{group.design.name}-{number + 1}"
+        super().__init__(group, f"{group.design.name}-{number + 1}")
+        self.group: Group = group
         ids = group.design.instance_ids
         self.instance_id = ids[number] if ids else None
-        self.host = Host(self.name)
-        self.task: Task | None = None
-        self._shell: ClientShell | None = None
-        self._in_hand: tuple[list[Slice], Sequence[int] | int] | None = None
-
-    @property
-    def in_hand(self) -> list[Slice]:
-        """What a living member works on."""
-        return self._in_hand[0] if self._in_hand is not None and self.host.alive else []
 
     @property
     def is_assigned(self) -> bool:
         return self._shell is not None and bool(self._shell.engine.assignment())
 
-    # --- life and death --------------------------------------------------------------------------------------------
-
-    def start(self) -> None:
-        """A new process, unless one runs."""
-        if self.task is not None and not self.task.done:
-            return
-        self.host = Host(self.name)
-        self.host.on_kill.append(self._on_killed)
-        self._in_hand = None
-        body = self._run if self.group.handler is None else self._run_handler
-        self.task = self.group.cluster.scheduler.spawn(body, name=self.name, host=self.host)
-
-    def crash(self) -> None:
-        self.host.kill()
-
-    def shutdown(self) -> None:
-        """SIGTERM: it finishes nothing, closes its consumer, and leaves the group."""
-        self.host.stop()
-
-    def pause(self) -> None:
-        self.host.pause()
-
-    def resume(self) -> None:
-        self.host.resume()
-
-    def _on_killed(self) -> None:
-        if self._in_hand is not None:
-            slices, done_us = self._in_hand
-            self._count_until(slices, done_us, self.group.cluster.now_us)
-            self._in_hand = None
-
-    def _count_until(self, slices: list[Slice], done_us: Sequence[int] | int, now_us: int) -> None:
-        """Count those records of a batch that were done by now."""
-        total = sum(part.stop - part.start for part in slices)
-        if isinstance(done_us, int):
-            finished = total if done_us <= now_us else 0
-        else:
-            finished = sum(at_us <= now_us for at_us in done_us)
-        done: list[Slice] = []
-        for part in slices:
-            room = finished - sum(one.stop - one.start for one in done)
-            if room <= 0:
-                break
-            done.append(Slice(part.tp, part.batch, part.start, min(part.stop, part.start + room)))
-        if done:
-            self.group.measure.on_done(done, now_us)
-            self.group.measure.on_latencies(_stamps(done), done_us if isinstance(done_us, int) else done_us[:finished])
+    def body(self) -> Callable[[], None]:
+        return self._run if self.group.handler is None else self._run_handler
 
     # --- a modelled member -----------------------------------------------------------------------------------------
 
@@ -153,7 +96,7 @@ class Member:
         cluster, design = self.group.cluster, self.group.design
         shell = self._shell = cluster.open_client("consumer", self.config, name=self.name, host=self.host)
         engine = shell.engine
-        letters = None if design.dead_letter_topic is None else _DeadLetters(self)
+        letters = None if design.dead_letter_topic is None else DeadLetters(self, design.dead_letter_topic)
         shell.call(engine.subscribe, list(design.topics))
         try:
             while True:
@@ -220,20 +163,12 @@ class Member:
         else:
             measure.on_error(ErrorCode(item.code).name)
 
-    def _work(self, shell: ClientShell, slices: list[Slice], letters: _DeadLetters | None) -> None:
-        group, scheduler = self.group, self.group.cluster.scheduler
+    def _work(self, shell: ClientShell, slices: list[Slice], letters: DeadLetters | None) -> None:
+        group = self.group
         if group.design.commit == "before":
             self._commit(shell)
-        stamps = _stamps(slices)
-        done_us = group.clockwork.done_us(shell.now_us, len(stamps))
-        last_us = done_us if isinstance(done_us, int) else done_us[-1]
-        if last_us > shell.now_us:
-            self._in_hand = (slices, done_us)
-            scheduler.sleep_us(last_us - shell.now_us)
-            self._in_hand = None
-        late_us = shell.now_us - last_us
-        if late_us > 0:  # The host stood still, or is slow.
-            done_us = done_us + late_us if isinstance(done_us, int) else [at_us + late_us for at_us in done_us]
+        stamps = stamps_of(slices)
+        done_us = self._spend(shell, slices, group.clockwork.done_us(shell.now_us, len(stamps)))
         if letters is not None:
             letters.send(slices)
         group.measure.on_done(slices, shell.now_us)
@@ -279,7 +214,7 @@ class Member:
         consumer = Consumer(self._config())
         self._shell = consumer._shell
         consumer.subscribe(list(design.topics))
-        letters = None if design.dead_letter_topic is None else _DeadLetters(self)
+        letters = None if design.dead_letter_topic is None else DeadLetters(self, design.dead_letter_topic)
         try:
             while True:
                 messages = [message for message in consumer.consume(design.batch, 1.0) if self._is_record(message)]
@@ -301,10 +236,10 @@ class Member:
         self.group.measure.on_error(str(message.error().name()))
         return False
 
-    def _handle(self, handler: Callable[[Any], Any], message: Any, letters: _DeadLetters | None) -> None:
+    def _handle(self, handler: Callable[[Any], Any], message: Any, letters: DeadLetters | None) -> None:
         source, index = message._key, message._offset
         scheduler, measure = self.group.cluster.scheduler, self.group.measure
-        part = Slice(_partition_of(source), source.batch, index, index + 1)
+        part = Slice(partition_of(source), source.batch, index, index + 1)
         start_us = self.group.cluster.now_us
         done_us = self.group.clockwork.done_us(start_us, 1)
         last_us = done_us if isinstance(done_us, int) else done_us[-1]
@@ -319,7 +254,7 @@ class Member:
             letters.send_all([part])
         now_us = self.group.cluster.now_us
         measure.on_done([part], now_us)
-        measure.on_latencies(_stamps([part]), now_us)
+        measure.on_latencies(stamps_of([part]), now_us)
 
     def _commit_facade(self, consumer: Any) -> None:
         from kafkasim.confluent_kafka import KafkaException
@@ -331,13 +266,12 @@ class Member:
             self._count_commit(ErrorCode(problem.args[0].code()))
 
 
-class _DeadLetters:
-    """Malformed records go to another topic, and have arrived there before the offset is committed."""
+class DeadLetters:
+    """Malformed records go to another topic, and have arrived there before the offset is committed (or the record rejected)."""
 
-    def __init__(self, member: Member) -> None:
+    def __init__(self, member: Process, topic: str) -> None:
         group = member.group
-        assert group.design.dead_letter_topic is not None
-        self._topic = group.design.dead_letter_topic
+        self._topic = topic
         self._group = group
         name = f"{member.name}-dead-letters"
         config = ClientConfig.parse(
@@ -404,15 +338,18 @@ class Group:
         self.clockwork = Clockwork(design.processing, cluster.choices.random_for(f"lab.group.{design.name}"))
         self.handler = None if design.handler is None else load_handler(design.handler, folder)
         self.members = [Member(self, number) for number in range(design.members)]
+        self._partition_count = 0
 
-    def start(self) -> None:
+    def start(self, partitions: Sequence[TopicPartition]) -> None:
+        self._partition_count = len(partitions)
         for member in self.members:
             member.start()
 
-    def is_settled(self, partitions: int) -> bool:
+    @property
+    def is_settled(self) -> bool:
         """Has every member its partitions, as far as there are enough of them?"""
         assigned = sum(member.is_assigned for member in self.members)
-        return assigned >= min(len(self.members), partitions)
+        return assigned >= min(len(self.members), self._partition_count)
 
 
 def load_handler(reference: str, folder: Path) -> Callable[[Any], Any]:
@@ -432,19 +369,5 @@ def load_handler(reference: str, folder: Path) -> Callable[[Any], Any]:
     return found
 
 
-def _stamps(slices: list[Slice]) -> list[int]:
-    """Timestamps of all records, in order."""
-    stamps: list[int] = []
-    for part in slices:
-        batch = part.batch
-        if batch.timestamp_type:
-            stamps += [batch.max_timestamp_ms] * (part.stop - part.start)
-        elif part.start == 0 and part.stop == len(batch.columns.values):
-            stamps += batch.columns.timestamps_ms
-        else:
-            stamps += batch.columns.timestamps_ms[part.start : part.stop]
-    return stamps
-
-
-def _partition_of(source: Any) -> TopicPartition:
+def partition_of(source: Any) -> TopicPartition:
     return TopicPartition(source.topic, source.partition)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path as FilePath
 from typing import Any
@@ -30,9 +30,11 @@ from kafkasim.lab.design import (
     KeyDesign,
     Processing,
     Promises,
+    ShareGroupDesign,
     TopicDesign,
     WorkloadDesign,
 )
+from kafkasim.lab.read_share_group import read_share_group
 from kafkasim.lab.reading import DURATIONS, RATES, DesignError, Table, duration_us, hint, rate_per_second, shown
 from kafkasim.lab.toml_lines import lines_of
 
@@ -54,7 +56,7 @@ def parse_design(text: str, name: str = "design.toml", folder: FilePath | None =
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as problem:
         raise DesignError(name, _line_of(problem, text), f"not valid TOML: {problem}") from None
-    return _Reader(Table(values, name, lines_of(text)), name, folder or FilePath()).read()
+    return Reader(Table(values, name, lines_of(text)), name, folder or FilePath()).read()
 
 
 def _line_of(problem: tomllib.TOMLDecodeError, text: str) -> int:
@@ -63,17 +65,17 @@ def _line_of(problem: tomllib.TOMLDecodeError, text: str) -> int:
     return int(words) if words.isdigit() else text.count("\n") + 1
 
 
-class _Reader:
+class Reader:
     def __init__(self, root: Table, file: str, folder: FilePath) -> None:
         self._root = root
         self._file = file
         self._folder = folder
         self._topics: dict[str, TopicDesign] = {}
-        self._cluster = ClusterDesign()
+        self.cluster = ClusterDesign()
 
     def read(self) -> Design:
         root = self._root
-        self._cluster = self._read_cluster(root.table("cluster"))
+        self.cluster = self._read_cluster(root.table("cluster"))
         for table in root.tables("topics"):
             topic = self._read_topic(table)
             self._topics[topic.name] = topic
@@ -88,14 +90,20 @@ class _Reader:
                     "name", f"{table.name('name')} = {shown(group.name)}: there is a group of this name already"
                 )
             groups.append(group)
-        faults = [self._read_fault(table, groups) for table in root.tables("faults")]
-        self._read_promises(groups)
-        if "share_groups" in root:
-            root.tables("share_groups")
-            raise root.error("share_groups", "share_groups: share groups cannot be run yet (only [[groups]] can)")
+        share_groups: list[ShareGroupDesign] = []
+        for table in root.tables("share_groups"):
+            share_group = read_share_group(self, table)
+            for kind, others in (("group", groups), ("share group", share_groups)):
+                if any(other.name == share_group.name for other in others):
+                    text = f"{table.name('name')} = {shown(share_group.name)}: there is a {kind} of this name already"
+                    raise table.error("name", text)
+            share_groups.append(share_group)
+        every: list[GroupDesign | ShareGroupDesign] = [*groups, *share_groups]
+        faults = [self._read_fault(table, every) for table in root.tables("faults")]
+        self._read_promises(every)
         root.finish()
         faults.sort(key=lambda fault: fault.at_us)
-        return Design(self._file, self._cluster, list(self._topics.values()), workloads, groups, faults)
+        return Design(self._file, self.cluster, list(self._topics.values()), workloads, groups, faults, share_groups)
 
     # --- Cluster and topics ----------------------------------------------------------------------------------------
 
@@ -108,7 +116,7 @@ class _Reader:
             brokers=brokers,
             racks=racks,
             seed=table.whole("seed", 0),
-            config=self._server_config(table, BROKER_CONFIGS, "broker"),
+            config=self.server_config(table, BROKER_CONFIGS, "broker"),
             duration_us=table.duration("duration", 60_000_000, low_us=1),
             drain_us=table.duration("drain", 30_000_000),
         )
@@ -122,7 +130,7 @@ class _Reader:
             raise table.error("name", f"{table.name('name')} = {shown(name)}: {problem}")
         if name in self._topics:
             raise table.error("name", f"{table.name('name')} = {shown(name)}: there is a topic of this name already")
-        brokers = self._cluster.brokers
+        brokers = self.cluster.brokers
         factor = table.whole("replication_factor", min(3, brokers), low=1)
         if factor > brokers:
             raise table.bad("replication_factor", f"at most {brokers}, the number of brokers")
@@ -130,12 +138,12 @@ class _Reader:
             name=name,
             partitions=table.whole("partitions", 1, low=1, high=1_000_000),
             replication_factor=factor,
-            config=self._server_config(table, TOPIC_CONFIGS, "topic"),
+            config=self.server_config(table, TOPIC_CONFIGS, "topic"),
         )
         table.finish()
         return topic
 
-    def _server_config(self, table: Table, known: Mapping[str, ServerConfigKey], what: str) -> dict[str, Any]:
+    def server_config(self, table: Table, known: Mapping[str, ServerConfigKey], what: str) -> dict[str, Any]:
         config = table.options("config")
         for name, value in config.items():
             key = known.get(name)
@@ -152,7 +160,7 @@ class _Reader:
             config[name] = text
         return config
 
-    def _topic_name(self, table: Table, key: str, name: str) -> str:
+    def topic_name(self, table: Table, key: str, name: str) -> str:
         if name not in self._topics:
             known = ", ".join(self._topics)
             raise table.error(
@@ -165,7 +173,7 @@ class _Reader:
     # --- Workloads -------------------------------------------------------------------------------------------------
 
     def _read_workload(self, table: Table) -> WorkloadDesign:
-        topic = self._topic_name(table, "topic", table.text("topic"))
+        topic = self.topic_name(table, "topic", table.text("topic"))
         times = self._read_arrival_times(table)
         if times is None and "rate" not in table:
             raise table.error(None, f"{table.name()}: expected rate ({RATES}) or arrivals_csv")
@@ -185,14 +193,14 @@ class _Reader:
             malformed_share=table.number("malformed", 0.0, high=1.0),
             headers=self._read_headers(table),
             producers=table.whole("producers", 1, low=1, high=10_000),
-            producer_config=self._client_config(table, "producer"),
+            producer_config=self.client_config(table, "producer"),
         )
         table.finish()
         return workload
 
     def _surge(self, value: Any) -> tuple[tuple[int, float], ...]:
         """(time, factor) points, from a named shape or as listed."""
-        duration = self._cluster.duration_us
+        duration = self.cluster.duration_us
         if isinstance(value, str):
             if value not in SURGES:
                 raise ValueError
@@ -255,8 +263,13 @@ class _Reader:
                 raise table.option_error("headers", name, problem) from None
         return tuple((name, str(value)) for name, value in headers.items())
 
-    def _client_config(self, table: Table, kind: str, group: str | None = None) -> dict[str, Any]:
-        """Checked as a client would be made with it; librdkafka's words for what it refuses."""
+    def client_config(
+        self, table: Table, kind: str, group: str | None = None, made_as: str | None = None
+    ) -> dict[str, Any]:
+        """Checked as a client (``made_as`` where its kind is not the table's name) would be made with it.
+
+        librdkafka's words for what it refuses.
+        """
         config = {
             name: ("true" if value else "false") if isinstance(value, bool) else value
             for name, value in table.options(kind).items()
@@ -271,7 +284,7 @@ class _Reader:
         for name in config:
             given[name] = config[name]
             try:
-                ClientConfig.parse(kind, given)
+                ClientConfig.parse(made_as or kind, given)
             except ConfigError as refused:
                 if len(given) == len(config) + (group is not None) or "Failed to create" not in refused.text:
                     raise table.option_error(kind, name, refused.text.strip()) from None
@@ -283,7 +296,7 @@ class _Reader:
         name = table.text("name")
         members = table.whole("members", 1, low=1, high=100_000)
         commit = table.choice("commit", COMMITS, "after")
-        consumer = self._client_config(table, "consumer", name)
+        consumer = self.client_config(table, "consumer", name)
         for setting in ("enable.auto.commit", "group.instance.id"):
             if setting in consumer:
                 better = "commit" if setting == "enable.auto.commit" else "instance_ids"
@@ -295,14 +308,14 @@ class _Reader:
         dead_letter_topic = table.text("dead_letter_topic", None)
         for topic in topics:
             if not topic.startswith("^"):
-                self._topic_name(table, "topics", topic)
+                self.topic_name(table, "topics", topic)
         if dead_letter_topic is not None:
-            self._topic_name(table, "dead_letter_topic", dead_letter_topic)
+            self.topic_name(table, "dead_letter_topic", dead_letter_topic)
         group = GroupDesign(
             name=name,
             topics=topics,
             members=members,
-            processing=self._read_processing(table),
+            processing=self.read_processing(table),
             handler=handler,
             commit=commit,
             batch=table.whole("batch", 500, low=1, high=1_000_000),
@@ -310,12 +323,12 @@ class _Reader:
             instance_ids=self._read_instance_ids(table, name, members),
             dead_letter_topic=dead_letter_topic,
             consumer_config=consumer,
-            promises=_read_promise(table.table("promises")),
+            promises=read_promise(table.table("promises"), archives=False),
         )
         table.finish()
         return group
 
-    def _read_processing(self, table: Table) -> Processing:
+    def read_processing(self, table: Table) -> Processing:
         """A time per record, or a table."""
         allowed = f"{DURATIONS} (per record), or a table with per_record, per_batch, distribution, p99"
         as_table = table.take("processing", lambda value: isinstance(value, dict), allowed, False)
@@ -358,10 +371,10 @@ class _Reader:
 
     # --- Faults and promises ---------------------------------------------------------------------------------------
 
-    def _read_fault(self, table: Table, groups: list[GroupDesign]) -> FaultDesign:
+    def _read_fault(self, table: Table, groups: Sequence[GroupDesign | ShareGroupDesign]) -> FaultDesign:
         what = table.choice("what", FAULTS)
         at_us = table.duration("at")
-        cluster = self._cluster
+        cluster = self.cluster
         if at_us > cluster.duration_us + cluster.drain_us:
             total = (cluster.duration_us + cluster.drain_us) / 1e6
             raise table.bad("at", f"a time within the run ({total:g} s with its drain)")
@@ -383,15 +396,15 @@ class _Reader:
         return fault
 
     def _read_rack(self, table: Table) -> str | None:
-        if "rack" in table and not self._cluster.racks:
+        if "rack" in table and not self.cluster.racks:
             raise table.error("rack", f"{table.name('rack')}: the cluster has no racks: name them in [cluster]")
-        rack: str | None = table.choice("rack", self._cluster.racks or (), None)
+        rack: str | None = table.choice("rack", self.cluster.racks or (), None)
         return rack
 
     def _sides(self, value: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
         left, right = (tuple(side) if isinstance(side, list) else (side,) for side in value)
         for broker in (*left, *right):
-            if not isinstance(broker, int) or not 1 <= broker <= self._cluster.brokers:
+            if not isinstance(broker, int) or not 1 <= broker <= self.cluster.brokers:
                 raise ValueError
         return left, right
 
@@ -423,8 +436,8 @@ class _Reader:
         if fault.member is not None and (fault.what == "power_loss" or fault.what.startswith("disk_")):
             raise table.bad("what", "crash, shutdown, restart, pause or resume for a member")
 
-    def _read_promises(self, groups: list[GroupDesign]) -> None:
-        """[promises] for all groups, or [[promises]] each with its ``groups``; a group's own promises win."""
+    def _read_promises(self, groups: Sequence[GroupDesign | ShareGroupDesign]) -> None:
+        """[promises] for all groups, share groups too, or [[promises]] each with its ``groups``; a group's own promises win."""
         root = self._root
         is_list = root.take("promises", lambda value: isinstance(value, list), "a table", False)
         tables = root.tables("promises") if is_list else [root.table("promises")]
@@ -434,22 +447,28 @@ class _Reader:
             for name in chosen:
                 if name not in names:
                     raise table.bad("groups", f"groups of this design: {', '.join(names)}{hint(name, names)}", name)
-            promises = _read_promise(table)
+            promises = read_promise(table)
+            if promises.no_archived and not any(
+                isinstance(group, ShareGroupDesign) and group.name in chosen for group in groups
+            ):
+                raise table.error("no_archived", f"{table.name('no_archived')}: only share groups archive records")
             for group in groups:
                 if group.name in chosen:
                     _fill(group.promises, promises)
 
 
-def member_names(group: GroupDesign) -> list[str]:
+def member_names(group: GroupDesign | ShareGroupDesign) -> list[str]:
     """What the members of a group are called."""
     return [f"{group.name}-{number + 1}" for number in range(group.members)]
 
 
-def _read_promise(table: Table) -> Promises:
+def read_promise(table: Table, *, archives: bool = True) -> Promises:
+    """``archives``: of a group that archives records, which share groups do."""
     promises = Promises(
         at_least_once=table.flag("at_least_once", None),
         no_loss=table.flag("no_loss", None),
         no_duplicates=table.flag("no_duplicates", None),
+        no_archived=table.flag("no_archived", None) if archives else None,
         max_lag=table.whole("max_lag", None),
         final_lag=table.whole("final_lag", None),
         latency_p99_us=table.duration("latency_p99", None),

@@ -25,6 +25,10 @@ class LossResult:
     unavailable: int = 0
     #: In the log, not worked on yet: not lost.
     pending: int = 0
+    #: A share group gave them up at their delivery limit, or as the log was deleted beneath it: what such a group is for.
+    archived: int = 0
+    #: A member of a share group refused them.
+    rejected: int = 0
 
     @property
     def lost(self) -> int:
@@ -32,7 +36,19 @@ class LossResult:
 
 
 @attrs.define(slots=True)
+class ShareResult:
+    """What only a share group has. Records that came again, were given back, were refused; locks that ran out, in records."""
+
+    redelivered: int
+    released: int
+    rejected: int
+    timed_out: int
+
+
+@attrs.define(slots=True)
 class GroupResult:
+    """A consumer group, or (``share`` is there) a share group: its ``commits`` are acknowledgements that were answered."""
+
     name: str
     members: int
     delivered: int
@@ -50,6 +66,7 @@ class GroupResult:
     rebalances: int
     errors: dict[str, int]
     processing: str
+    share: ShareResult | None = None
 
     @property
     def lost(self) -> int:
@@ -118,6 +135,12 @@ class Result:
     broken_checks: list[str]
     allowed: list[str]
     model: dict[str, str]
+    share_groups: list[GroupResult] = attrs.field(factory=list)
+
+    @property
+    def every_group(self) -> list[GroupResult]:
+        """Consumer groups, then share groups."""
+        return [*self.groups, *self.share_groups]
 
     @property
     def ok(self) -> bool:
@@ -127,7 +150,7 @@ class Result:
     def as_json(self) -> dict[str, Any]:
         """Plain values; ``lost`` and ``ok`` included."""
         values: dict[str, Any] = attrs.asdict(self)
-        for group, value in zip(self.groups, values["groups"]):
+        for group, value in zip(self.every_group, [*values["groups"], *values["share_groups"]], strict=True):
             value["lost"] = group.lost
         values["ok"] = self.ok
         return values

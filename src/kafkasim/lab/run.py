@@ -21,11 +21,23 @@ from kafkasim.core.model.group_messages import OffsetFetchRequest
 from kafkasim.core.model.ids import TopicPartition
 from kafkasim.errors import ConfigurationError
 from kafkasim.handle import Cluster
-from kafkasim.lab.design import Design, FaultDesign, GroupDesign
+from kafkasim.lab.design import Design, FaultDesign, GroupDesign, ShareGroupDesign
 from kafkasim.lab.measure import LATENCY_SAMPLES, SAMPLE_US, Sampler, quantile
-from kafkasim.lab.members import Group, Member
+from kafkasim.lab.members import Group
+from kafkasim.lab.process import Process
 from kafkasim.lab.result import FaultResult, GroupResult, PartitionResult, Result, WorkloadResult
-from kafkasim.lab.verdict import HARMFUL, LogAtEnd, back_us, judge, losses, not_in_log, processing_text, recovery_us
+from kafkasim.lab.share_members import ShareGroup, told_of_shares
+from kafkasim.lab.verdict import (
+    HARMFUL,
+    LogAtEnd,
+    back_us,
+    judge,
+    losses,
+    not_in_log,
+    processing_text,
+    recovery_us,
+    share_losses,
+)
 from kafkasim.lab.workload import Workload, surge_factor
 from kafkasim.sim.links import Link
 
@@ -127,7 +139,8 @@ class DesignRun:
         self._workloads = [Workload(cluster, workload) for workload in design.workloads]
         malformed = frozenset(value for workload in self._workloads for value in workload.malformed)
         folder = Path(design.file).parent
-        self._groups = [Group(cluster, group, malformed, folder) for group in design.groups]
+        self._groups: list[Group | ShareGroup] = [Group(cluster, group, malformed, folder) for group in design.groups]
+        self._groups += [ShareGroup(cluster, group, malformed, folder) for group in design.share_groups]
         self._members = {member.name: member for group in self._groups for member in group.members}
         self._reads = {group.design.name: self._topics_of(group.design) for group in self._groups}
         self._sampler = Sampler(
@@ -137,26 +150,28 @@ class DesignRun:
             self._reads,
         )
         for group in self._groups:
-            group.start()
+            group.start(self._partitions_of(group.design))
         if self._groups and not cluster.wait(self._is_settled, _SETTLE_US):
-            late = [
-                group.design.name for group in self._groups if not group.is_settled(self._partitions_of(group.design))
-            ]
+            late = [group.design.name for group in self._groups if not group.is_settled]
             raise ConfigurationError(f"after {_SETTLE_US / 1e6:g} s these groups have no assignment: {', '.join(late)}")
         cluster.scheduler.sleep_us(_LOOK_UP_US)
 
     def _is_settled(self) -> bool:
-        return all(group.is_settled(self._partitions_of(group.design)) for group in self._groups)
+        return all(group.is_settled for group in self._groups)
 
-    def _topics_of(self, group: GroupDesign) -> list[str]:
+    def _topics_of(self, group: GroupDesign | ShareGroupDesign) -> list[str]:
         from kafkasim.core.client.subscription import TopicMatcher
 
         matcher = TopicMatcher(list(group.topics))
         return [topic.name for topic in self._design.topics if matcher.matches(topic.name)]
 
-    def _partitions_of(self, group: GroupDesign) -> int:
-        reads = self._reads[group.name]
-        return sum(topic.partitions for topic in self._design.topics if topic.name in reads)
+    def _partitions_of(self, group: GroupDesign | ShareGroupDesign) -> list[TopicPartition]:
+        return [
+            TopicPartition(topic.name, number)
+            for topic in self._design.topics
+            if topic.name in self._reads[group.name]
+            for number in range(topic.partitions)
+        ]
 
     def work(self) -> None:
         """Let the workload pass, with the faults of the design."""
@@ -238,6 +253,7 @@ class DesignRun:
         faults = [self._fault_result(index, fault) for index, fault in enumerate(self._faults)]
         reports = [report for workload in self._workloads for report in workload.reports]
         gone = not_in_log(reports, logs)
+        self._shares = told_of_shares(cluster.history, self._groups)
         groups = [self._group_result(group, logs, gone) for group in self._groups]
         allowed = self._allowed_losses()
         promises = [
@@ -253,7 +269,7 @@ class DesignRun:
             fingerprint=fingerprint,
             complete=self._complete,
             workloads=[_workload_result(workload) for workload in self._workloads],
-            groups=groups,
+            groups=[group for group in groups if group.share is None],
             faults=faults,
             promises=promises,
             partitions=[
@@ -264,6 +280,7 @@ class DesignRun:
             broken_checks=[str(finding) for finding in report.findings],
             allowed=[str(finding) for finding in report.allowed],
             model=self._model(),
+            share_groups=[group for group in groups if group.share is not None],
         )
 
     def _logs(self) -> dict[TopicPartition, LogAtEnd]:
@@ -276,15 +293,22 @@ class DesignRun:
         return logs
 
     def _group_result(
-        self, group: Group, logs: Mapping[TopicPartition, LogAtEnd], gone: list[DeliveryReport]
+        self, group: Group | ShareGroup, logs: Mapping[TopicPartition, LogAtEnd], gone: list[DeliveryReport]
     ) -> GroupResult:
         measure, design = group.measure, group.design
-        in_hand: dict[TopicPartition, int] = {}
-        for member in group.members:
-            for part in member.in_hand:
-                offset = part.batch.offset_at(part.start)
-                in_hand[part.tp] = min(in_hand.get(part.tp, offset), offset)
-        loss = losses(measure, self._reads[design.name], logs, gone, self._committed(design.name), in_hand)
+        topics = self._reads[design.name]
+        share = None
+        if isinstance(group, ShareGroup):
+            told = self._shares[design.name]
+            share = told.result(group.measure)
+            loss = share_losses(measure, topics, logs, gone, told.archived, group.starts())
+        else:
+            in_hand: dict[TopicPartition, int] = {}
+            for member in group.members:
+                for part in member.in_hand:
+                    offset = part.batch.offset_at(part.start)
+                    in_hand[part.tp] = min(in_hand.get(part.tp, offset), offset)
+            loss = losses(measure, topics, logs, gone, self._committed(design.name), in_hand)
         return GroupResult(
             name=design.name,
             members=design.members,
@@ -303,6 +327,7 @@ class DesignRun:
             rebalances=measure.rebalances,
             errors=dict(measure.errors),
             processing=processing_text(design.processing, design.handler),
+            share=share,
         )
 
     def _committed(self, group: str) -> dict[TopicPartition, int]:
@@ -375,7 +400,8 @@ class DesignRun:
             )
         for group in self._groups:
             consumer = group.members[0].config
-            model[f"group {group.design.name}"] = (
+            kind = "share group" if isinstance(group, ShareGroup) else "group"
+            model[f"{kind} {group.design.name}"] = (
                 f"{processing_text(group.design.processing, group.design.handler)}; batch {group.design.batch:,}, fetch.min.bytes "
                 f"{consumer['fetch.min.bytes']}, fetch.wait.max.ms {consumer['fetch.wait.max.ms']}"
             )
@@ -383,12 +409,12 @@ class DesignRun:
 
 
 _DISK_FAULTS = {"disk_full": "fill", "disk_fail": "fail", "disk_heal": "heal"}
-_MEMBER_FAULTS: dict[str, Callable[[Member], None]] = {
-    "crash": Member.crash,
-    "shutdown": Member.shutdown,
-    "restart": Member.start,
-    "pause": Member.pause,
-    "resume": Member.resume,
+_MEMBER_FAULTS: dict[str, Callable[[Process], None]] = {
+    "crash": Process.crash,
+    "shutdown": Process.shutdown,
+    "restart": Process.start,
+    "pause": Process.pause,
+    "resume": Process.resume,
 }
 
 

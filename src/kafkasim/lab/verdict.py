@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeAlias
 
 from kafkasim.core.client.accumulator import DeliveryReport
+from kafkasim.core.model.history import REJECT
 from kafkasim.core.model.ids import TopicPartition
 from kafkasim.core.model.records import Columns, RecordBatch
 from kafkasim.lab.design import Processing, Promises
@@ -89,6 +90,39 @@ def _count_unread(measure: GroupMeasure, log: LogAtEnd, resumes_at: int, result:
             result.pending += stop - start - behind
 
 
+def share_losses(
+    measure: GroupMeasure,
+    topics: Sequence[str],
+    logs: Mapping[TopicPartition, LogAtEnd],
+    gone: Iterable[DeliveryReport],
+    over: Mapping[TopicPartition, Mapping[int, str]],
+    starts: Mapping[TopicPartition, int],
+) -> LossResult:
+    """Of a share group. ``over``: offsets that were archived, and why; ``starts``: before which everything is over."""
+    result = losses(measure, topics, logs, gone, starts, {})
+    for tp, archived in over.items():
+        log = logs.get(tp)
+        for batch in log.batches if log is not None and tp.topic in topics else ():
+            known = measure.seen.get(batch.columns, ())
+            count = len(batch.columns.values)
+            if known == (0, count) or batch.is_control:
+                continue
+            for start, stop in missing(known, 0, count):
+                for offset in map(batch.offset_at, range(start, stop)):
+                    why = archived.get(offset)
+                    if why is None:
+                        continue
+                    if offset < starts.get(tp, 0):
+                        result.skipped -= 1
+                    else:
+                        result.pending -= 1
+                    if why == REJECT:
+                        result.rejected += 1
+                    else:
+                        result.archived += 1
+    return result
+
+
 # --- Recovery ----------------------------------------------------------------------------------------------------------
 
 
@@ -146,6 +180,9 @@ def judge(
             gone == 0,
             loss_reason(LossResult(loss.lost_by_cluster, loss.deleted, 0, loss.unavailable), allowed_losses),
         )
+    if promises.no_archived and group.share is not None:
+        reason = f"{loss.archived:,} were" if loss.archived else "none was"
+        add("no_archived", loss.archived == 0, f"{reason} archived without having been worked on")
     if promises.no_duplicates:
         reason = (
             f"{group.duplicated:,} records were worked on again" if group.duplicated else "nothing was worked on twice"
@@ -204,6 +241,10 @@ def loss_reason(loss: LossResult, allowed_losses: str) -> str:
         parts.append(f"{loss.skipped:,} are in the log, behind the committed offset, and were never worked on")
     if loss.unavailable:
         parts.append(f"{loss.unavailable:,} are in partitions without a live leader")
+    if loss.archived:
+        parts.append(f"{loss.archived:,} were archived by the share group (not lost, given up)")
+    if loss.rejected:
+        parts.append(f"{loss.rejected:,} were rejected by its members")
     if loss.pending:
         parts.append(f"{loss.pending:,} are in the log and not worked on yet (not lost)")
     return "; ".join(parts) or "every acknowledged record was worked on"

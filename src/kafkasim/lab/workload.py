@@ -203,7 +203,9 @@ class Workload:
         self._end_us = 0
         self._producers = [self._open(number) for number in range(1, design.producers + 1)]
         config: ClientConfig = self._producers[0].shell.engine.config
-        self.tick_us = max(_SHORTEST_TICK_US, min(_LONGEST_TICK_US, config.us("linger.ms") // 8))
+        linger_us = config.us("linger.ms")
+        longest_us = max(_LONGEST_TICK_US, linger_us // 50)  # Who waits for seconds does not mind a tenth of one.
+        self.tick_us = max(_SHORTEST_TICK_US, min(longest_us, linger_us // 8))
 
     def _open(self, number: int) -> _Producer:
         name = f"{self.design.name}-producer-{number}"

@@ -110,10 +110,88 @@ def test_what_is_not_toml() -> None:
     assert "not valid TOML" in str(error)
 
 
-def test_share_groups_are_not_there_yet() -> None:
-    """Share groups are refused with a word about it, and not as an unknown key."""
-    error = error_of(SMALL + '\n[[share_groups]]\nname = "x"\n')
-    assert "cannot be run yet" in str(error)
+SHARED = """
+[[share_groups]]
+name = "ml-training"
+topics = "calls"
+members = 30
+processing = "20ms"
+batch = 50
+poison = "release"
+releases = 2
+config = { "share.record.lock.duration.ms" = 20000 }
+consumer = { "fetch.wait.max.ms" = 2000 }
+promises = { no_archived = true, max_lag = 7 }
+"""
+
+
+def test_a_share_group() -> None:
+    """As many members as one likes; what is said in [promises] holds for it too."""
+    design = parse_design(SMALL + SHARED)
+    [group] = design.share_groups
+    assert (group.members, group.batch, group.poison, group.releases) == (30, 50, "release", 2)
+    assert group.acknowledgement_mode == "explicit"
+    assert group.config == {"share.record.lock.duration.ms": "20000"}
+    assert group.consumer_config == {"fetch.wait.max.ms": 2000}
+    promises = group.promises
+    assert (promises.no_archived, promises.max_lag, promises.at_least_once) == (True, 7, True)
+    assert design.groups[0].promises.no_archived is None
+    text = SMALL + '[[faults]]\nat = 5\nwhat = "crash"\nmember = "ml-training-30"\n' + SHARED
+    assert parse_design(text).faults[0].member == "ml-training-30"
+    plain = parse_design(SMALL + '[[share_groups]]\nname = "x"\ntopics = "calls"\n').share_groups[0]
+    assert (plain.acknowledgement_mode, plain.commit, plain.batch) == ("implicit", "poll", 500)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "words"),
+    [
+        ('name = "ml-training"', 'name = "billing"', 37, ["there is a group of this name already"]),
+        ('topics = "calls"', 'topics = "call"', 38, ["did you mean 'calls'"]),
+        ('topics = "calls"', 'topics = "^calls"', 38, ["no regular expressions"]),
+        ("members = 30", "members = 300", 39, ["at most 200 members", "group.share.max.size"]),
+        ('poison = "release"', 'poison = "eat"', 42, ['"accept", "release", "reject"']),
+        ('poison = "release"', 'poison = "reject"', 43, ["only with poison"]),
+        ("releases = 2", 'releases = 2\nacknowledgement_mode = "implicit"', 42, ["accepts every record"]),
+        ("releases = 2", "instance_ids = true", 43, ["no static members"]),
+        ("releases = 2", "batch_wait = 1", 43, ["fetch.wait.max.ms"]),
+        ("releases = 2", 'commit = "after"', 43, ['"poll", "sync", "async"']),
+        ("releases = 2", 'handler = "module"', 43, ["module:function"]),
+        (
+            'config = { "share.record.lock.duration.ms" = 20000',
+            'config = { "share.record.lock.ms" = 20000',
+            44,
+            ["did you mean"],
+        ),
+        ("= 20000", "= 5000", 44, ["at least 15000", "group.share.min.record.lock.duration.ms"]),
+        ("= 20000", "= 90000", 44, ["at most 60000"]),
+        ("= 20000", '= "soon"', 44, ["share.record.lock.duration.ms"]),
+        ('"fetch.wait.max.ms" = 2000', '"max.poll.records" = 20', 45, ["say it by 'batch'"]),
+        ('"fetch.wait.max.ms" = 2000', '"auto.offset.reset" = "earliest"', 45, ["share.auto.offset.reset"]),
+        (
+            '"fetch.wait.max.ms" = 2000',
+            '"isolation.level" = "read_committed"',
+            45,
+            ["not applicable for share consumer"],
+        ),
+        ("no_archived = true", "no_archive = true", 46, ["did you mean 'no_archived'"]),
+    ],
+)
+def test_mistakes_in_share_groups_are_told_with_their_line(old: str, new: str, line: int, words: list[str]) -> None:
+    """Also those of somebody who thinks of a consumer group."""
+    assert old in SHARED
+    error = error_of(SMALL + SHARED.replace(old, new))
+    assert error.line == line, str(error)
+    for word in words:
+        assert word in str(error)
+
+
+def test_poison_needs_its_own_word() -> None:
+    """A dead-letter topic without a word on what becomes of the record; a promise that consumer groups cannot break."""
+    text = SMALL + '[[share_groups]]\nname = "x"\ntopics = "calls"\ndead_letter_topic = "calls"\n'
+    assert "say poison" in str(error_of(text))
+    assert "only share groups archive" in str(error_of(SMALL.replace("max_lag = 100", "no_archived = true")))
+    own = SMALL.replace("instance_ids = true", "instance_ids = true\npromises = { no_archived = true }")
+    assert "unknown key 'no_archived'" in str(error_of(own))
 
 
 def test_promises_of_some_groups() -> None:
@@ -149,11 +227,14 @@ def test_times_and_rates() -> None:
 
 
 def test_the_reference_design_is_read() -> None:
-    """The design of the examples is what the issue of it says: ten groups, 24 partitions, a crash and a restart."""
+    """The design of the examples is what its README says: ten groups, a share group, 24 partitions, a crash and a restart."""
     design = read_design("examples/call_analytics/design.toml")
     assert [group.name for group in design.groups] == [
         "billing", "crm", "embeddings", "qa-dashboard", "compliance", "coaching", "search", "alerts", "warehouse", "fraud"
     ]  # fmt: skip
     assert design.topics[0].partitions == 24
+    [shared] = design.share_groups
+    partitions = {topic.name: topic.partitions for topic in design.topics}
+    assert (shared.name, shared.members > partitions[shared.topics[0]]) == ("ml-training", True)
     assert [fault.what for fault in design.faults] == ["crash", "restart"]
     assert issubclass(DesignError, ConfigurationError)

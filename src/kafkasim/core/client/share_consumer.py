@@ -223,6 +223,10 @@ class ShareConsumerEngine(ClientCore):
             return ErrorCode._STATE
         return self._in_flight.acknowledge(tp, offset, kind, renews=self.allows_renew)
 
+    def accept_rest(self) -> None:
+        """Accept every record in hand of which nothing was said: as many calls of ``acknowledge``, in one."""
+        self._in_flight.accept_all()
+
     def _take_acks(self) -> list[AckBatch]:
         if not self.is_explicit:
             self._in_flight.accept_all()
