@@ -1,6 +1,7 @@
 """The cluster handle: a simulated cluster with the client facade, ``install`` and ``check``.
 
 Rule 1:   names and meanings are those of ``kafkasim.connect``'s real backends, so that one test body runs on both.
+Rule 2:   views and oracles are imported when somebody looks: together they are a sixth of what a first cluster would wait for.
 """
 
 from __future__ import annotations
@@ -11,12 +12,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kafkasim.check.budget import Budget
-from kafkasim.check.guarantees import Guarantee
-from kafkasim.check.history_lines import history_lines
-from kafkasim.check.log_oracles import LogView, budget_of
-from kafkasim.check.report import Report
-from kafkasim.check.run import check_history
 from kafkasim.confluent_kafka.install import INSTALLATION
 from kafkasim.core.group.partitioning import coordinator_partition
 from kafkasim.core.model.ids import TopicPartition
@@ -27,19 +22,21 @@ from kafkasim.sim.cluster import SimulatedCluster
 from kafkasim.sim.files import write_whole
 from kafkasim.sim.hosts import Host
 from kafkasim.sim.tasks import Task
-from kafkasim.views.chain import Explanation
-from kafkasim.views.clients import Clients
-from kafkasim.views.facts import Facts
-from kafkasim.views.group_stall import coordinator_place, explain_group
-from kafkasim.views.lag import GroupLag, group_lag
-from kafkasim.views.ledger import Ledger
-from kafkasim.views.metrics import Metrics
-from kafkasim.views.record_life import LogNow, explain_record
-from kafkasim.views.share_lag import ShareLag, share_lag
-from kafkasim.views.why import explain_partition
 
 if TYPE_CHECKING:
+    from kafkasim.check.budget import Budget
+    from kafkasim.check.guarantees import Guarantee
+    from kafkasim.check.log_oracles import LogView
+    from kafkasim.check.report import Report
     from kafkasim.confluent_kafka import Consumer, KafkaError, Message, Producer
+    from kafkasim.views.chain import Explanation
+    from kafkasim.views.clients import Clients
+    from kafkasim.views.facts import Facts
+    from kafkasim.views.lag import GroupLag
+    from kafkasim.views.ledger import Ledger
+    from kafkasim.views.metrics import Metrics
+    from kafkasim.views.record_life import LogNow
+    from kafkasim.views.share_lag import ShareLag
 
 
 class Cluster(SimulatedCluster):
@@ -69,8 +66,8 @@ class Cluster(SimulatedCluster):
         #: What oracles that watch the run have to say; ``check`` tells it first, as they are nearer to a cause.
         self.watched: list[Report] = []
         self._shared_producer: Producer | None = None
-        self._facts = Facts(self.history.events)
-        self._ledger = Ledger(self._processes[0].static_config)
+        self._facts: Facts | None = None
+        self._ledger: Ledger | None = None
 
     def __enter__(self) -> Cluster:
         return self
@@ -244,8 +241,13 @@ class Cluster(SimulatedCluster):
     @property
     def metrics(self) -> Metrics:
         """Kafka's JMX metrics over virtual time: ``cluster.metrics["UnderReplicatedPartitions"].max()`` (docs/views.md)."""
+        from kafkasim.views.ledger import Ledger
+        from kafkasim.views.metrics import Metrics
+
         facts = self.facts("metrics")
         ledger = self._ledger
+        if ledger is None:
+            ledger = self._ledger = Ledger(self._processes[0].static_config)
         for committed in facts.committed[ledger.taken :]:
             ledger.take(committed)
         servers = [self._servers[node] for node in self.broker_ids()]
@@ -257,6 +259,8 @@ class Cluster(SimulatedCluster):
 
         ``committed``: behind what it has committed, as kafka-consumer-groups.sh counts; False: behind what it was given.
         """
+        from kafkasim.views.lag import group_lag
+
         return group_lag(self.history, group, self.now, committed=committed)
 
     def share_lag(self, group: str) -> ShareLag:
@@ -264,6 +268,8 @@ class Cluster(SimulatedCluster):
 
         ``share_lag("ml-training").lag.total.max()``, ``share_lag("ml-training").archived["calls", 0].last``.
         """
+        from kafkasim.views.share_lag import share_lag
+
         return share_lag(self.history, group, self.now)
 
     def why(
@@ -283,6 +289,10 @@ class Cluster(SimulatedCluster):
 
         Raises KeyError for what there never was, ValueError for a time outside the run, TypeError for another combination.
         """
+        from kafkasim.views.group_stall import coordinator_place, explain_group
+        from kafkasim.views.record_life import explain_record
+        from kafkasim.views.why import explain_partition
+
         facts = self.facts("why()")
         if at is not None and not 0 <= at <= self.now:
             raise ValueError(f"why(at={at}): the run goes from 0 to {self.now:.6f} virtual seconds")
@@ -303,10 +313,14 @@ class Cluster(SimulatedCluster):
         )
 
     def _log_now(self, tp: TopicPartition) -> LogNow:
+        from kafkasim.views.record_life import LogNow
+
         view = self._log_views().get(tp)
         return LogNow((), 0, False) if view is None else LogNow(view.batches, view.start_offset, view.has_leader)
 
     def _known_clients(self) -> Clients:
+        from kafkasim.views.clients import Clients
+
         lives = self.client_lives.items()
         return Clients(
             {name: life.host for name, life in lives if life.host is not None},
@@ -327,6 +341,10 @@ class Cluster(SimulatedCluster):
             raise ConfigurationError(
                 f"cluster.{what}: this cluster was made with history=False, so nothing was recorded"
             )
+        if self._facts is None:
+            from kafkasim.views.facts import Facts
+
+            self._facts = Facts(self.history.events)
         self._facts.refresh()
         return self._facts
 
@@ -334,6 +352,9 @@ class Cluster(SimulatedCluster):
 
     def check(self) -> Report:
         """Hold the history of this run, and the logs as they are now, against what Kafka promises for the settings in use."""
+        from kafkasim.check.report import Report
+        from kafkasim.check.run import check_history
+
         report = Report()
         for watched in self.watched:
             report.take(watched)
@@ -344,6 +365,8 @@ class Cluster(SimulatedCluster):
 
     def budget(self) -> Budget:
         """Where more was harmed than must survive, and which losses that excuses: ``cluster.budget().overruns``."""
+        from kafkasim.check.log_oracles import budget_of
+
         return budget_of(self.history.events, self._log_views())
 
     def guarantee(self, group: str | None = None, *, topics: str | Sequence[str] = (), **promises: Any) -> Guarantee:
@@ -351,15 +374,21 @@ class Cluster(SimulatedCluster):
 
         See `Guarantee` for what can be promised. Raises ConfigurationError for what cannot.
         """
+        from kafkasim.check.guarantees import Guarantee
+
         promised = Guarantee.of(group, topics, promises)
         self._guarantees.append(promised)
         return promised
 
     def save_history(self, path: str | Path) -> None:
         """Write the history as lines of JSON, which ``kafkasim.check.history_lines`` reads; the file is whole or absent."""
+        from kafkasim.check.history_lines import history_lines
+
         write_whole(Path(path), "".join(f"{line}\n" for line in history_lines(self.history)))
 
     def _log_views(self) -> dict[TopicPartition, LogView]:
+        from kafkasim.check.log_oracles import LogView
+
         image = self._controller_image()
         views = {}
         for topic in image.topics.values() if image is not None else ():

@@ -17,6 +17,7 @@ import attrs
 
 from kafkasim.core.model.errors import ErrorCode
 from kafkasim.core.model.ids import NO_LEADER, NO_PRODUCER_ID, NodeId, TopicPartition
+from kafkasim.core.model.message import slotted
 from kafkasim.core.model.records import BATCH_OVERHEAD_BYTES, Columns, Headers, RecordBatch
 
 #: What a batch weighs after compression, in percent: a model, since columns stay plain.
@@ -146,7 +147,7 @@ class PartitionQueue:
         return taken
 
 
-@attrs.define(slots=True, eq=False)
+@slotted
 class UnassignedRecord:
     """A record of a topic whose partitions are not known yet."""
 
@@ -173,7 +174,7 @@ class TopicQueues:
     sticky_until_us: int = -1
 
 
-@attrs.define(slots=True, eq=False)
+@slotted
 class DeliveryReport:
     """The end of records ``[start, stop)`` of a batch; all share ``error`` (or ``base_offset`` + index).
 

@@ -13,8 +13,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, TypeAlias
 
-import attrs
-
 from kafkasim.core.client.core import ClientCore
 from kafkasim.core.client.operation import Operation
 from kafkasim.core.model.consumer_group_messages import ConsumerGroupDescribeRequest, ConsumerGroupDescribeResponse
@@ -26,6 +24,7 @@ from kafkasim.core.model.group_messages import (
     FindCoordinatorResponse,
 )
 from kafkasim.core.model.ids import NO_LEADER, NO_NODE, NodeId, TopicPartition
+from kafkasim.core.model.message import slotted
 from kafkasim.core.model.messages import (
     DeleteRecordsRequest,
     DeleteRecordsResponse,
@@ -54,7 +53,7 @@ _LOOK_AGAIN_US = 1_000_000
 _TIMED_OUT_TEXT = "Local: Timed out"
 
 
-@attrs.define(slots=True, eq=False)
+@slotted
 class AdminCall:
     """One request on its way. ``phase`` says what it waits for, in librdkafka's words."""
 

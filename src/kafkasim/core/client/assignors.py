@@ -12,11 +12,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TypeAlias, TypeVar
 
-import attrs
-
 from kafkasim.core.client.sticky import assign_sticky
 from kafkasim.core.client.sticky_input import AssignorTopic, GroupMember, use_racks
 from kafkasim.core.model.ids import TopicPartition
+from kafkasim.core.model.message import slotted
 
 __all__ = [
     "ASSIGNORS",
@@ -79,7 +78,7 @@ def _merge_sorted(items: list[_Item], compare: Callable[[_Item, _Item], int]) ->
 # --- range ---------------------------------------------------------------------------------------------------------
 
 
-@attrs.define(slots=True, eq=False)
+@slotted
 class _RangeTopic:
     """One topic while it is dealt out: what is left, and what each of its members has got of it."""
 

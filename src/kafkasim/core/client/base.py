@@ -13,8 +13,6 @@ from collections.abc import Callable
 from heapq import heappop, heappush
 from typing import Any
 
-import attrs
-
 from kafkasim.core.client.connections import Connection, Waiting
 from kafkasim.core.client.operation import ERROR_EVENT, ClientEvent
 from kafkasim.core.client.requests import Handler, Requests
@@ -22,12 +20,13 @@ from kafkasim.core.model.client_config import ClientConfig
 from kafkasim.core.model.effects import MAIN_CHANNEL, NEVER_US, Close, Effect
 from kafkasim.core.model.errors import ErrorCode
 from kafkasim.core.model.ids import NO_NODE, Draw, NodeId
+from kafkasim.core.model.message import slotted
 
 #: Bootstrap addresses that reach nothing get node ids of their own from here downwards.
 _NOWHERE = -2
 
 
-@attrs.define(slots=True, eq=False)
+@slotted
 class Timer:
     """A callback that is due at ``at_us``; ``cancel`` by setting ``callback`` to None."""
 

@@ -15,11 +15,12 @@ import attrs
 from kafkasim.core.client.requests import Handler
 from kafkasim.core.model.effects import MAIN_CHANNEL
 from kafkasim.core.model.ids import Draw, NodeId
+from kafkasim.core.model.message import slotted
 
 _SUPPRESS_US = 30_000_000
 
 
-@attrs.define(slots=True, eq=False)
+@slotted
 class Waiting:
     """A request that waits for its connection to be tried again."""
 

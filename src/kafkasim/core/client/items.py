@@ -16,6 +16,7 @@ import attrs
 from kafkasim.core.client.subscription import Partition
 from kafkasim.core.model.errors import ErrorCode
 from kafkasim.core.model.ids import TopicPartition
+from kafkasim.core.model.message import slotted
 from kafkasim.core.model.records import RecordBatch
 
 ASSIGN = "assign"
@@ -23,7 +24,7 @@ REVOKE = "revoke"
 LOST = "lost"
 
 
-@attrs.define(slots=True, eq=False)
+@slotted
 class Slice:
     """Records ``[start, stop)`` of the columns of ``batch``."""
 
@@ -64,7 +65,7 @@ class CommitDone:
 AppItem: TypeAlias = "Slice | ConsumerError | Rebalance | CommitDone"
 
 
-@attrs.define(slots=True, eq=False)
+@slotted
 class Run:
     """Batches of one partition as one fetch brought them; ``next_offset`` is where the application continues behind ``index``."""
 

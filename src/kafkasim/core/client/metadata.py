@@ -13,10 +13,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import attrs
-
 from kafkasim.core.model.errors import ErrorCode
 from kafkasim.core.model.ids import NO_EPOCH, NO_LEADER, NodeId, TopicPartition
+from kafkasim.core.model.message import slotted
 from kafkasim.core.model.messages import BrokerEndpoint, PartitionMetadata, TopicMetadata
 
 UNKNOWN = "unknown"
@@ -25,7 +24,7 @@ NOT_EXISTS = "notexists"
 ERROR = "error"
 
 
-@attrs.define(slots=True, eq=False)
+@slotted
 class KnownTopic:
     """A topic that the engine wants, or has heard of; ``since_us`` is when ``state`` last changed.
 

@@ -12,6 +12,7 @@ from typing import Any
 import attrs
 
 from kafkasim.core.model.errors import ErrorCode
+from kafkasim.core.model.message import slotted
 
 ERROR_EVENT = "error"
 STATS_EVENT = "stats"
@@ -19,7 +20,7 @@ THROTTLE_EVENT = "throttle"
 LOG_EVENT = "log"
 
 
-@attrs.define(slots=True, eq=False)
+@slotted
 class Operation:
     """Something asked for that takes time. ``error_text`` is empty where the code's own text says it all."""
 

@@ -8,10 +8,9 @@ Rule 3:   acknowledgements go to the broker from which the records came, or fail
 
 from __future__ import annotations
 
-import attrs
-
 from kafkasim.core.model.errors import ErrorCode
 from kafkasim.core.model.ids import NodeId, TopicPartition
+from kafkasim.core.model.message import slotted
 from kafkasim.core.model.records import RecordBatch
 from kafkasim.core.model.share_messages import (
     ACK_ACCEPT,
@@ -26,7 +25,7 @@ from kafkasim.core.model.share_messages import (
 HELD = -1
 
 
-@attrs.define(slots=True, eq=False)
+@slotted
 class ShareRun:
     """Records ``[start, stop)`` of the columns of ``batch``, all delivered as often."""
 
@@ -37,7 +36,7 @@ class ShareRun:
     delivery_count: int
 
 
-@attrs.define(slots=True, eq=False)
+@slotted
 class Delivered:
     """The part of one fetch that is about one partition; ``gaps`` are acquired offsets without a record."""
 
@@ -48,7 +47,7 @@ class Delivered:
     gaps: list[int]
 
 
-@attrs.define(slots=True, eq=False)
+@slotted
 class AckBatch:
     """Acknowledgements of one partition on their way."""
 

@@ -12,11 +12,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import attrs
-
 from kafkasim.core.client.share_acks import AckBatch
 from kafkasim.core.model.errors import ErrorCode
 from kafkasim.core.model.ids import NodeId, TopicPartition
+from kafkasim.core.model.message import slotted
 from kafkasim.core.model.share_messages import (
     ACK_RENEW,
     FINAL_SESSION_EPOCH,
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
 _NONE = ErrorCode.NONE
 
 
-@attrs.define(slots=True, eq=False)
+@slotted
 class Sent:
     """What the request in hand carries."""
 

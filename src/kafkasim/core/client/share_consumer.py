@@ -15,8 +15,6 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 
-import attrs
-
 from kafkasim.core.client.core import ClientCore, Timer
 from kafkasim.core.client.items import ConsumerError
 from kafkasim.core.client.operation import Operation
@@ -27,6 +25,7 @@ from kafkasim.core.model.client_config import ClientConfig
 from kafkasim.core.model.consumer_group_messages import TopicPartitions
 from kafkasim.core.model.errors import ErrorCode
 from kafkasim.core.model.ids import Draw, NodeId, TopicPartition
+from kafkasim.core.model.message import slotted
 from kafkasim.core.model.share_messages import (
     ACK_GAP,
     ACK_RENEW,
@@ -56,7 +55,7 @@ _STALE = frozenset(
 Committed: TypeAlias = "tuple[TopicPartition, list[int], ErrorCode]"
 
 
-@attrs.define(slots=True, eq=False)
+@slotted
 class Commit:
     """A synchronous commit: partition -> outcome; ``open`` batches are still on their way."""
 

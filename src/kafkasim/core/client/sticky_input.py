@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import attrs
-
 from kafkasim.core.model.ids import TopicPartition
+from kafkasim.core.model.message import slotted
 
 
-@attrs.define(slots=True, eq=False)
+@slotted
 class GroupMember:
     member_id: str
     topics: tuple[str, ...]
@@ -22,7 +21,7 @@ class GroupMember:
     rack_id: str | None = None
 
 
-@attrs.define(slots=True, eq=False)
+@slotted
 class AssignorTopic:
     """``racks``: for each partition the racks of its replicas, or None where no broker has one."""
 

@@ -10,12 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import attrs
-
 from kafkasim.core.client.metadata import MetadataCache
 from kafkasim.core.client.patterns import compile_pattern
 from kafkasim.core.model.errors import ErrorCode
 from kafkasim.core.model.ids import NO_EPOCH, NO_LEADER, NodeId, TopicPartition
+from kafkasim.core.model.message import slotted
 
 OFFSET_END = -1
 OFFSET_BEGINNING = -2
@@ -34,7 +33,7 @@ _LEASE_US = 300_000_000
 _NEW_LEASE_US = 60_000_000
 
 
-@attrs.define(slots=True, eq=False)
+@slotted
 class Partition:
     """``version`` rises with every seek, pause and (un)assignment: what was asked for under another one is stale."""
 

@@ -14,6 +14,7 @@ import attrs
 
 from kafkasim.core.model.admin_messages import BROKER_RESOURCE, TOPIC_RESOURCE
 from kafkasim.core.model.ids import NO_LEADER, NO_NODE, NodeId, TopicPartition
+from kafkasim.core.model.message import slotted
 from kafkasim.core.model.metadata import (
     NO_LEADER_CHANGE,
     RECOVERED,
@@ -70,7 +71,7 @@ class TopicImage:
     partitions: list[PartitionState] = attrs.field(factory=list)
 
 
-@attrs.define(slots=True, eq=False)
+@slotted
 class BrokerState:
     broker_id: NodeId
     broker_epoch: int

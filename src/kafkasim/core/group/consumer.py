@@ -51,12 +51,13 @@ from kafkasim.core.model.consumer_group_messages import (
     TopicPartitions,
 )
 from kafkasim.core.model.errors import ErrorCode
+from kafkasim.core.model.message import slotted
 
 #: How long the topics are not looked at again unless somebody says that they changed (Integer.MAX_VALUE).
 _METADATA_REFRESH_INTERVAL_MS = 2_147_483_647
 
 
-@attrs.define(slots=True, eq=False)
+@slotted
 class Target:
     epoch: int
     share: Share

@@ -31,7 +31,7 @@ from kafkasim.core.group.java_order import string_map_order, timeline_order
 from kafkasim.core.group.server_assignors import NO_SHARE, Share
 from kafkasim.core.model.consumer_group_messages import LEAVE_GROUP_MEMBER_EPOCH
 from kafkasim.core.model.errors import ErrorCode
-from kafkasim.core.model.message import message
+from kafkasim.core.model.message import message, slotted
 
 #: MemberState: at its target; must give partitions up; waits for partitions that others still have.
 MEMBER_STABLE = 0
@@ -55,7 +55,7 @@ class Refused(Exception):
         self.text = text
 
 
-@attrs.define(slots=True, eq=False)
+@slotted
 class TopicInfo:
     """A topic as groups see it; ``hash`` changes with its id, its number of partitions and the racks of their replicas."""
 

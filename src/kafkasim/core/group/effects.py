@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-import attrs
-
 from kafkasim.core.model.errors import ErrorCode
+from kafkasim.core.model.message import slotted
 
 #: Names a parked request; the broker made it and gets it back.
 Token: TypeAlias = Any
@@ -21,13 +20,13 @@ def nothing(now_us: int) -> None:
     """What happens at an append that nobody waits for."""
 
 
-@attrs.define(slots=True, eq=False)
+@slotted
 class Answer:
     token: Token
     response: Any
 
 
-@attrs.define(slots=True, eq=False)
+@slotted
 class Persist:
     """Append ``records`` (key, value) to the shard's partition, call ``appended(now_us)``, later ``done(error, now_us)``."""
 

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import attrs
-
 from kafkasim.core.group.effects import Answer, GroupEffect, Persist, Token
 from kafkasim.core.group.records import (
     GroupMetadataValue,
@@ -29,6 +27,7 @@ from kafkasim.core.model.group_messages import (
     Subscription,
     SyncGroupResponse,
 )
+from kafkasim.core.model.message import slotted
 from kafkasim.core.model.timers import Timers
 
 EMPTY = "Empty"
@@ -47,7 +46,7 @@ _NO_SUBSCRIPTION = Subscription(())
 NO_ASSIGNMENT = Assignment()
 
 
-@attrs.define(slots=True, eq=False)
+@slotted
 class ClassicMember:
     """``join`` and ``sync`` are the parked requests, None when nothing is parked."""
 
@@ -75,7 +74,7 @@ class ClassicMember:
         ]
 
 
-@attrs.define(slots=True, eq=False)
+@slotted
 class GroupLimits:
     """The broker's settings for classic groups."""
 

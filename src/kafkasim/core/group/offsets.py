@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-import attrs
-
 from kafkasim.core.model.group_messages import OffsetAndMetadata
 from kafkasim.core.model.ids import TopicPartition
+from kafkasim.core.model.message import slotted
 
 
-@attrs.define(slots=True, eq=False)
+@slotted
 class CommittedOffset:
     value: OffsetAndMetadata
     commit_timestamp_ms: int

@@ -22,12 +22,13 @@ from kafkasim.core.group.consumer_state import (
     ConsumerMember,
 )
 from kafkasim.core.group.server_assignors import Share
+from kafkasim.core.model.message import slotted
 
 #: What a member says that it owns; None where the heartbeat says nothing of it.
 Owned = Share | None
 
 
-@attrs.define(slots=True, eq=False)
+@slotted
 class Goal:
     """``is_subscribed(topic id)`` of this member; ``partition_epoch(topic id, partition)`` of whoever owns it."""
 

@@ -18,6 +18,7 @@ from kafkasim.core.group.effects import Answer, GroupEffect, Persist, Token
 from kafkasim.core.group.members import TimerKey
 from kafkasim.core.group.target import Topics
 from kafkasim.core.model.errors import ErrorCode
+from kafkasim.core.model.message import slotted
 from kafkasim.core.model.timers import Timers
 
 Done = Callable[[ErrorCode, int], None]
@@ -27,7 +28,7 @@ def _no_own_configs(group_id: str) -> Mapping[str, str]:
     return {}
 
 
-@attrs.define(slots=True, eq=False)
+@slotted
 class ConsumerGroupSettings:
     """The broker's settings for consumer groups; ``own_configs(group id)`` are those of the GROUP resource, if any."""
 

@@ -12,9 +12,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
-import attrs
-
 from kafkasim.core.group.java_order import integer_set_order, uuid_map_order, uuid_set_order
+from kafkasim.core.model.message import slotted
 
 #: topic id -> partitions, in the order in which the broker walks the set.
 Share: TypeAlias = Mapping[str, tuple[int, ...]]
@@ -22,7 +21,7 @@ Share: TypeAlias = Mapping[str, tuple[int, ...]]
 NO_SHARE: Share = {}
 
 
-@attrs.define(slots=True, eq=False)
+@slotted
 class TopicIds:
     """The topics of one subscription that exist, in the order of the names; ``announced`` counts those that do not, too."""
 
@@ -30,7 +29,7 @@ class TopicIds:
     announced: int
 
 
-@attrs.define(slots=True, eq=False)
+@slotted
 class MemberSpec:
     """One member to an assignor: what it subscribes to and what its target is so far."""
 
@@ -39,7 +38,7 @@ class MemberSpec:
     target: Share
 
 
-@attrs.define(slots=True, eq=False)
+@slotted
 class GroupSpec:
     """``members`` in the order of the broker's HashMap; ``owners``: topic id -> partition -> member, of the target so far."""
 
@@ -52,7 +51,7 @@ class GroupSpec:
 # --- range ----------------------------------------------------------------------------------------------------------
 
 
-@attrs.define(slots=True, eq=False)
+@slotted
 class _RangeTopic:
     partitions: int
     members: int = 0

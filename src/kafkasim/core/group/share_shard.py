@@ -34,6 +34,7 @@ from kafkasim.core.group.share_records import (
 from kafkasim.core.group.simple_assignor import assign
 from kafkasim.core.model.consumer_group_messages import TopicPartitions
 from kafkasim.core.model.errors import ErrorCode
+from kafkasim.core.model.message import slotted
 from kafkasim.core.model.records import RecordBatch
 from kafkasim.core.model.share_messages import (
     ShareGroupDescribed,
@@ -50,7 +51,7 @@ ASSIGNOR_NAME = "simple"
 LEAVE_EPOCH = -1
 
 
-@attrs.define(slots=True, eq=False)
+@slotted
 class ShareGroupSettings:
     """What holds for one group now: its own configs over the broker's."""
 
@@ -61,7 +62,7 @@ class ShareGroupSettings:
     initialize_retry_interval_ms: int = 30_000
 
 
-@attrs.define(slots=True, eq=False)
+@slotted
 class InitializeState:
     """Have the share coordinator make state for these partitions, then call ``on_initialized``."""
 

@@ -11,8 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
-import attrs
-
 from kafkasim.core.group.consumer_records import ConsumerGroupRecord, TargetEpochRecord, TargetMemberRecord
 from kafkasim.core.group.consumer_state import ConsumerGroupState, ConsumerMember, TopicInfo, counted
 from kafkasim.core.group.java_order import string_map_order
@@ -26,6 +24,7 @@ from kafkasim.core.group.server_assignors import (
     assign_uniform_homogeneous,
 )
 from kafkasim.core.group.uniform_assignor import assign_uniform_heterogeneous
+from kafkasim.core.model.message import slotted
 
 _LONG = 1 << 64
 
@@ -54,7 +53,7 @@ class Topics(Protocol):
     def names(self) -> list[str]: ...
 
 
-@attrs.define(slots=True, eq=False)
+@slotted
 class Subscriptions:
     """What the members of a group subscribe to, all together, as of one change of one member (or of some that leave)."""
 

@@ -14,8 +14,6 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 
-import attrs
-
 from kafkasim.core.log.epochs import (
     NO_EPOCHS,
     Epochs,
@@ -27,12 +25,13 @@ from kafkasim.core.log.epochs import (
 from kafkasim.core.log.producers import ProducerStates
 from kafkasim.core.log.settings import LogSettings
 from kafkasim.core.model.ids import NO_EPOCH, NO_TIMESTAMP
+from kafkasim.core.model.message import slotted
 from kafkasim.core.model.records import RecordBatch
 
 _INT_MAX = 2_147_483_647
 
 
-@attrs.define(slots=True, eq=False)
+@slotted
 class Segment:
     """Where a segment begins, what it weighs, and the timestamps that decide when it rolls and when it expires."""
 

@@ -11,16 +11,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import attrs
-
 from kafkasim.core.model.errors import ErrorCode
+from kafkasim.core.model.message import slotted
 from kafkasim.core.model.records import RecordBatch
 
 BATCHES_REMEMBERED = 5
 _LAST_SEQUENCE = 0x7FFFFFFF
 
 
-@attrs.define(slots=True, eq=False)
+@slotted
 class ProducerEntry:
     """``batches``: (first sequence, last sequence, base offset, last offset), oldest first."""
 

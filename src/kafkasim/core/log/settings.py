@@ -5,12 +5,11 @@ Mirrors:  org.apache.kafka.storage.internals.log.LogConfig.
 
 from __future__ import annotations
 
-import attrs
-
+from kafkasim.core.model.message import slotted
 from kafkasim.core.model.server_config import LONG_MAX
 
 
-@attrs.define(slots=True, eq=False)
+@slotted
 class LogSettings:
     """One object per topic; its fields are overwritten in place when a config changes."""
 

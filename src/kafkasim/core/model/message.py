@@ -1,52 +1,139 @@
-"""``@message``: the one way to declare a value that travels between machines.
+"""``@message``: the one way to declare a value that travels between machines; ``@slotted``: what a machine keeps.
 
 A message is frozen for the type checker always, and at run time where ``KAFKASIM_FREEZE=1`` is set (the project's tests do);
 elsewhere it is a plain slotted class, because freezing triples the cost of construction.
+
+Rule 1:   declaring a class compiles nothing: there are some three hundred, and most processes construct a third of them. The
+          constructor is compiled when it is first called, as attrs would write it; text and equality are one function for all.
+Rule 2:   ``attrs.fields``, ``evolve`` and ``asdict`` work as for any attrs class; what they need is made when first asked for.
+Differs:  from an attrs class: fields are written plainly, with a constant default or none; no ``super()`` in methods.
 """
 
 from __future__ import annotations
 
 import os
-from typing import Any, TypeVar, dataclass_transform
+from collections.abc import Callable
+from typing import Any, Literal, TypeVar, dataclass_transform
 
 import attrs
+from attrs.exceptions import FrozenInstanceError
 
 _T = TypeVar("_T")
 _FREEZE = os.environ.get("KAFKASIM_FREEZE") == "1"
 
 
+class _Aside:
+    """The mark that ``aside`` leaves on a field."""
+
+
+_ASIDE = _Aside()
+
+
+def aside(*, init: Literal[False]) -> Any:
+    """A field that begins as None and is no argument, nor compared, nor shown: what somebody keeps with the message."""
+    return _ASIDE
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(aside,))
+def message(cls: type[_T]) -> type[_T]:
+    """Make ``cls`` a slotted value class with equality by fields."""
+    members: dict[str, Any] = {"__hash__": None}
+    if "__eq__" not in cls.__dict__:
+        members["__eq__"] = _eq
+    if _FREEZE:
+        members["__setattr__"] = members["__delattr__"] = _refuse
+    return _remade(cls, members)
+
+
+@dataclass_transform(eq_default=False)
+def slotted(cls: type[_T]) -> type[_T]:
+    """Make ``cls`` a slotted class of values that change: equal only to itself. What needs factories is written with attrs."""
+    return _remade(cls, {})
+
+
+def _remade(cls: type[_T], more: dict[str, Any]) -> type[_T]:
+    members = {**cls.__dict__, **more}
+    declared = [name for name, kind in cls.__annotations__.items() if not kind.startswith("ClassVar")]
+    given = {name: members.pop(name) for name in declared if name in members}
+    asides = tuple(name for name, default in given.items() if default is _ASIDE)
+    names = tuple(name for name in declared if name not in asides)
+    defaults = {name: default for name, default in given.items() if name not in asides}
+    for unslotted in ("__dict__", "__weakref__"):
+        members.pop(unslotted, None)
+    members["__slots__"] = tuple(declared)
+    members["__reduce__"] = _reduce
+    members["__match_args__"] = names
+    members["__init__"] = _uncompiled(names, defaults, asides)
+    members["__attrs_attrs__"] = _Fields(names, defaults)
+    members.setdefault("__repr__", _repr)
+    made: type[_T] = type(cls).__new__(type(cls), cls.__name__, cls.__bases__, members)
+    return made
+
+
+# --- the constructor -------------------------------------------------------------------------------------------------
+
+
+def _uncompiled(names: tuple[str, ...], defaults: dict[str, Any], asides: tuple[str, ...]) -> Callable[..., None]:
+    """A constructor that puts the compiled one in its place when it is first called."""
+
+    def __init__(self: Any, *values: Any, **keywords: Any) -> None:
+        cls: Any = next(base for base in type(self).__mro__ if base.__dict__.get("__init__") is __init__)
+        cls.__init__ = _compiled(cls.__qualname__, names, defaults, asides)
+        cls.__init__(self, *values, **keywords)
+
+    return __init__
+
+
+def _compiled(
+    title: str, names: tuple[str, ...], defaults: dict[str, Any], asides: tuple[str, ...]
+) -> Callable[..., None]:
+    parameters = ", ".join(f"{name}=_default_{name}" if name in defaults else name for name in names)
+    steps = [(name, name) for name in names] + [(name, "None") for name in asides]
+    template = "    _set(self, '{}', {})" if _FREEZE else "    self.{} = {}"
+    body = [template.format(*step) for step in steps] or ["    pass"]
+    scope: dict[str, Any] = {f"_default_{name}": default for name, default in defaults.items()}
+    scope["_set"] = object.__setattr__
+    lines = [f"def __init__(self, {parameters}):", *body]
+    exec(compile("\n".join(lines), f"<constructor of {title}>", "exec"), scope)
+    made: Callable[..., None] = scope["__init__"]
+    made.__qualname__ = f"{title}.__init__"
+    return made
+
+
+# --- what all messages share ----------------------------------------------------------------------------------------------
+
+
 def _repr(self: Any) -> str:
-    """As attrs would write it. Generating it for each of some 150 classes took two fifths of the time to import them."""
-    cls = type(self)
-    values = ", ".join(f"{field.name}={getattr(self, field.name)!r}" for field in attrs.fields(cls) if field.repr)
+    cls: Any = type(self)
+    values = ", ".join(f"{name}={getattr(self, name)!r}" for name in cls.__match_args__)
     return f"{cls.__qualname__.rsplit('>.', 1)[-1]}({values})"
 
 
-def _eq(self: Any, other: object) -> Any:
-    """Equal by fields, as attrs would compare them; generated for each class it would cost as much as its constructor."""
-    if other.__class__ is not self.__class__:
+def _eq(self: Any, other: Any) -> Any:
+    cls: Any = type(self)
+    if other.__class__ is not cls:
         return NotImplemented
-    return all(getattr(self, name) == getattr(other, name) for name in _compared(self.__class__))
+    return all(getattr(self, name) == getattr(other, name) for name in cls.__match_args__)
 
 
-_names: dict[type[Any], tuple[str, ...]] = {}
+def _reduce(self: Any) -> tuple[type[Any], tuple[Any, ...]]:
+    cls: Any = type(self)
+    return cls, tuple(getattr(self, name) for name in cls.__match_args__)
 
 
-def _compared(cls: type[Any]) -> tuple[str, ...]:
-    names = _names.get(cls)
-    if names is None:
-        names = _names[cls] = tuple(field.name for field in attrs.fields(cls) if field.eq)
-    return names
+def _refuse(self: Any, *_: Any) -> None:
+    raise FrozenInstanceError()
 
 
-@dataclass_transform(frozen_default=True, field_specifiers=(attrs.field,))
-def message(cls: type[_T]) -> type[_T]:
-    """Make ``cls`` a slotted value class with equality by fields."""
-    if "__repr__" not in cls.__dict__:
-        cls.__repr__ = _repr  # type: ignore[method-assign]
-    if "__eq__" not in cls.__dict__:
-        cls.__eq__ = _eq  # type: ignore[method-assign]
-    cls.__hash__ = None  # type: ignore[method-assign, assignment]
-    return attrs.define(
-        cls, slots=True, frozen=_FREEZE, eq=False, repr=False, hash=False, match_args=False, weakref_slot=False
-    )
+class _Fields:
+    """What ``attrs.fields`` says of a message, made by attrs itself when somebody asks."""
+
+    def __init__(self, names: tuple[str, ...], defaults: dict[str, Any]) -> None:
+        self._names = names
+        self._defaults = defaults
+
+    def __get__(self, _: object, cls: type[Any]) -> Any:
+        fields = {name: attrs.field(default=self._defaults.get(name, attrs.NOTHING)) for name in self._names}
+        described = attrs.fields(attrs.make_class(cls.__name__, fields))
+        cls.__attrs_attrs__ = described
+        return described

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 from typing import Any, TypeAlias
 
-import attrs
-
 from kafkasim.core.model.ids import NO_LEADER, NodeId
-from kafkasim.core.model.message import message
+from kafkasim.core.model.message import aside, message
 
 #: ``PartitionChangeRecord.leader``: the record does not touch the leader.
 NO_LEADER_CHANGE = -2
@@ -46,7 +44,7 @@ class PartitionRecord:
     elr: tuple[NodeId, ...] = ()
     last_known_elr: tuple[NodeId, ...] = ()
     #: What replaying this record makes, kept by the first image that did: the same for every other.
-    replayed: Any = attrs.field(default=None, init=False, eq=False, repr=False)
+    replayed: Any = aside(init=False)
 
 
 @message
@@ -64,7 +62,7 @@ class PartitionChangeRecord:
     elr: tuple[NodeId, ...] | None = None
     last_known_elr: tuple[NodeId, ...] | None = None
     #: (state before, state after) of the first image that replayed this record: the same for every other with that state before.
-    replayed: Any = attrs.field(default=None, init=False, eq=False, repr=False)
+    replayed: Any = aside(init=False)
 
 
 @message

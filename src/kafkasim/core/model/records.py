@@ -15,9 +15,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypeAlias
 
-import attrs
-
 from kafkasim.core.model.ids import NO_EPOCH, NO_PRODUCER_ID, NO_SEQUENCE
+from kafkasim.core.model.message import slotted
 
 Headers: TypeAlias = "tuple[tuple[str, bytes | None], ...]"
 
@@ -29,7 +28,7 @@ CREATE_TIME = 0
 LOG_APPEND_TIME = 1
 
 
-@attrs.define(slots=True, eq=False)
+@slotted
 class Columns:
     """The records of one batch, field by field.
 
@@ -47,7 +46,7 @@ class Columns:
         return len(self.values)
 
 
-@attrs.define(slots=True, eq=False)
+@slotted
 class RecordBatch:
     """One batch of a log, or (``base_offset`` -1) one that a producer sends.
 

@@ -11,12 +11,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-import attrs
-
 from kafkasim.core.client.requests import Handler, Requests
 from kafkasim.core.controller.image import MetadataImage
 from kafkasim.core.model.effects import Effect, Note, Reply
 from kafkasim.core.model.ids import NO_EPOCH, Draw, NodeId
+from kafkasim.core.model.message import slotted
 from kafkasim.core.model.meters import BrokerTopicMeters
 from kafkasim.core.model.protections import ALL_PROTECTIONS, Protections
 from kafkasim.core.node.storage import BrokerStorage
@@ -25,7 +24,7 @@ from kafkasim.core.node.storage import BrokerStorage
 ControllerSender: TypeAlias = Callable[[Any, Handler, int], None]
 
 
-@attrs.define(slots=True, eq=False)
+@slotted
 class Call:
     """One request in hand, and how to answer it."""
 

@@ -16,8 +16,6 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
-import attrs
-
 from kafkasim.core.controller import brokers, configs, features, partitions, topics
 from kafkasim.core.controller.image import ImageDelta
 from kafkasim.core.controller.rules import rules_of
@@ -54,6 +52,7 @@ from kafkasim.core.model.cluster_messages import (
 from kafkasim.core.model.effects import NEVER_US, Effect, Note, Reply
 from kafkasim.core.model.errors import ErrorCode
 from kafkasim.core.model.ids import NO_EPOCH, Draw, NodeId
+from kafkasim.core.model.message import slotted
 from kafkasim.core.model.metadata import (
     BrokerRegistrationChangeRecord,
     MetadataBatch,
@@ -77,7 +76,7 @@ _NOT_CONTROLLER_ANSWERS: dict[type[Any], Any] = {
 }
 
 
-@attrs.define(slots=True, eq=False)
+@slotted
 class _Waiting:
     """A response that leaves once the log is committed up to ``end_offset``."""
 

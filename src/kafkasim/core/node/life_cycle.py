@@ -15,8 +15,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import attrs
-
 from kafkasim.core.client.requests import Handler
 from kafkasim.core.controller.image import ImageDelta
 from kafkasim.core.model.cluster_messages import (
@@ -35,6 +33,7 @@ from kafkasim.core.model.effects import (
 )
 from kafkasim.core.model.errors import ErrorCode
 from kafkasim.core.model.ids import NO_EPOCH, NO_NODE
+from kafkasim.core.model.message import slotted
 from kafkasim.core.node.context import BrokerContext, Call
 from kafkasim.core.quorum.raft import RaftReplica
 
@@ -57,7 +56,7 @@ PENDING_CONTROLLED_SHUTDOWN = "pending_controlled_shutdown"
 SHUTTING_DOWN = "shutting_down"
 
 
-@attrs.define(slots=True, eq=False)
+@slotted
 class _ControllerRequest:
     """A request that shall reach the active controller, whoever that is by then."""
 

@@ -11,13 +11,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-import attrs
-
 from kafkasim.core.controller.image import leader_of
 from kafkasim.core.group.partitioning import coordinator_partition
 from kafkasim.core.model.effects import NEVER_US, SHARE_STATE_CHANNEL
 from kafkasim.core.model.errors import ErrorCode
 from kafkasim.core.model.ids import TopicPartition
+from kafkasim.core.model.message import slotted
 from kafkasim.core.model.share_messages import (
     SHARE_GROUP_STATE_TOPIC,
     PartitionState,
@@ -46,7 +45,7 @@ _RETRIED = frozenset(
 StateDone: TypeAlias = Callable[[PartitionState, int], None]
 
 
-@attrs.define(slots=True, eq=False)
+@slotted
 class Ask:
     """One share partition's part of a request; ``kind`` makes the request from the group id and several parts."""
 

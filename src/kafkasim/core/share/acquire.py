@@ -11,8 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import attrs
-
+from kafkasim.core.model.message import slotted
 from kafkasim.core.model.records import RecordBatch
 from kafkasim.core.model.share_messages import RECORD_LIMIT, AcquiredRecords
 from kafkasim.core.share.in_flight import ACQUIRED, AVAILABLE, InFlightBatch, InFlightState
@@ -26,7 +25,7 @@ def throttle_from(delivery_count_limit: int) -> int:
     return max(_LEAST_THROTTLE, (delivery_count_limit + 1) // 2)
 
 
-@attrs.define(slots=True, eq=False)
+@slotted
 class Wanted:
     """Who acquires how much of what was read from ``fetch_offset`` on."""
 

@@ -11,9 +11,8 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-import attrs
-
 from kafkasim.core.model.effects import NEVER_US
+from kafkasim.core.model.message import slotted
 
 AVAILABLE = 0
 ACQUIRED = 1
@@ -29,7 +28,7 @@ NO_MEMBER = ""
 Rollback: TypeAlias = "tuple[int, str, int]"
 
 
-@attrs.define(slots=True, eq=False)
+@slotted
 class InFlightState:
     """The state of one record, or of all records of a batch."""
 

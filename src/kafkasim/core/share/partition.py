@@ -20,10 +20,9 @@ from collections.abc import Callable, Iterable
 from heapq import heappop, heappush
 from typing import TypeAlias
 
-import attrs
-
 from kafkasim.core.model.effects import NEVER_US
 from kafkasim.core.model.errors import ErrorCode
+from kafkasim.core.model.message import slotted
 from kafkasim.core.model.share_messages import PartitionState, StateBatch, TopicIdPartition
 from kafkasim.core.share.in_flight import AVAILABLE, InFlightBatch, InFlightState
 
@@ -42,7 +41,7 @@ SESSION_ENDED = -1
 LOCK_TIMED_OUT = -2
 
 
-@attrs.define(slots=True, eq=False)
+@slotted
 class ShareSettings:
     """What the group's configs say now, in the units of the machine."""
 
@@ -52,7 +51,7 @@ class ShareSettings:
     renew_enabled: bool = True
 
 
-@attrs.define(slots=True, eq=False)
+@slotted
 class StateWrite:
     """What is to be persisted. ``held`` are states whose change waits for it; of a lock timeout there are none.
 
@@ -68,7 +67,7 @@ class StateWrite:
     reasons: tuple[int, ...] = ()
 
 
-@attrs.define(slots=True, eq=False)
+@slotted
 class GapWindow:
     """Offsets from ``start`` to ``end`` may hold records that no persisted batch speaks of."""
 

@@ -9,15 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import attrs
-
 from kafkasim.core.model.errors import ErrorCode
+from kafkasim.core.model.message import slotted
 from kafkasim.core.model.share_messages import FINAL_SESSION_EPOCH, INITIAL_SESSION_EPOCH, TopicIdPartition
 
 _INT_MAX = 2_147_483_647
 
 
-@attrs.define(slots=True, eq=False)
+@slotted
 class ShareSession:
     group_id: str
     member_id: str
