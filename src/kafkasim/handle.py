@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 from kafkasim.confluent_kafka.install import INSTALLATION
 from kafkasim.core.group.partitioning import coordinator_partition
 from kafkasim.core.model.ids import TopicPartition
-from kafkasim.core.model.views import StoredRecord
 from kafkasim.errors import ConfigurationError
 from kafkasim.sim import runtime
 from kafkasim.sim.cluster import SimulatedCluster
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from kafkasim.check.log_oracles import LogView
     from kafkasim.check.report import Report
     from kafkasim.confluent_kafka import Consumer, KafkaError, Message, Producer
+    from kafkasim.core.model.views import StoredRecord
     from kafkasim.views.chain import Explanation
     from kafkasim.views.clients import Clients
     from kafkasim.views.facts import Facts
@@ -213,6 +213,8 @@ class Cluster(SimulatedCluster):
 
     def records(self, topic: str) -> list[StoredRecord]:
         """What the log holds below the high watermark, partition by partition."""
+        from kafkasim.core.model.views import StoredRecord
+
         stored = []
         for number in range(len(self.describe_topic(topic))):
             start = self.describe_topic(topic)[number].log_start_offset or 0

@@ -8,9 +8,8 @@ Beside:   ``kafkasim.handle`` adds the client facade, ``install`` and ``check`` 
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kafkasim.core.group.partitioning import coordinator_partition
 from kafkasim.core.model.admin_messages import CreateTopicsRequest, CreateTopicsResponse, NewTopicSpec
@@ -19,25 +18,25 @@ from kafkasim.core.model.effects import Note
 from kafkasim.core.model.errors import ErrorCode
 from kafkasim.core.model.ids import CONSUMER_OFFSETS_TOPIC, NO_LEADER, NO_NODE, NodeId, TopicPartition
 from kafkasim.core.model.meters import BrokerTopicMeters
-from kafkasim.core.model.protections import Protections
 from kafkasim.core.model.records import RecordBatch
-from kafkasim.core.model.server_config import BROKER_CONFIGS
-from kafkasim.core.model.views import GroupDescription, PartitionDescription
 from kafkasim.core.node.server import NodeStorage, ServerIdentity, ServerNode
 from kafkasim.errors import ConfigurationError
 from kafkasim.sim import runtime
 from kafkasim.sim.choices import Choices
 from kafkasim.sim.clock import EPOCH_US
-from kafkasim.sim.described_groups import described
 from kafkasim.sim.disk import Disk, Disks
 from kafkasim.sim.drive import ClientShell, ServerShell
 from kafkasim.sim.hosts import Host
-from kafkasim.sim.injection import Injection, Injections
 from kafkasim.sim.links import Link
 from kafkasim.sim.losses import note_losses
 from kafkasim.sim.network_faults import NetworkFaults
-from kafkasim.sim.plan import Fault, Plan
+from kafkasim.sim.server_arguments import config_text, identities, protections_of, static_config
 from kafkasim.sim.world import World
+
+if TYPE_CHECKING:
+    from kafkasim.core.model.views import GroupDescription, PartitionDescription
+    from kafkasim.sim.injection import Injection, Injections
+    from kafkasim.sim.plan import Fault, Plan
 
 _START_TIMEOUT_US = 120_000_000
 _ASK_TIMEOUT_US = 60_000_000
@@ -239,14 +238,14 @@ class SimulatedCluster(World):
         global _clusters_made
         _clusters_made += 1
         self.cluster_name = f"kafkasim-{_clusters_made}"
-        static = _static_config(brokers, config)
-        protections = _protections(features)
-        self._processes = _identities(brokers, controllers, racks, static, self.cluster_name, protections)
+        static = static_config(brokers, config)
+        protections = protections_of(features)
+        self._processes = identities(brokers, controllers, racks, static, self.cluster_name, protections)
         self._servers = {identity.node_id: ServerProcess(self, identity) for identity in self._processes}
         self._broker_count = len(self.broker_ids())
         self._admin_shell: ClientShell | None = None
         self.network = NetworkFaults(self)
-        self.injections = Injections(self)
+        self._injections: Injections | None = None
         self._closed = False
         runtime.opened(self)
         for server in self._servers.values():
@@ -334,7 +333,18 @@ class SimulatedCluster(World):
 
         Raises ConfigurationError for a broker or rack that is not there.
         """
+        from kafkasim.sim.plan import Plan
+
         return self.injections.add(Plan.of(plan))
+
+    @property
+    def injections(self) -> Injections:
+        """The plans at work."""
+        if self._injections is None:
+            from kafkasim.sim.injection import Injections
+
+            self._injections = Injections(self)
+        return self._injections
 
     def at(self, when: float, function: Callable[..., Any], *args: Any) -> None:
         """Call ``function`` at the virtual time ``when`` (at once if that is past)."""
@@ -351,7 +361,7 @@ class SimulatedCluster(World):
     ) -> None:
         """Create a topic and wait until every live broker knows its leaders; by default three replicas, or one a broker."""
         factor = replication_factor or min(3, len(self.broker_ids()))
-        configs = tuple((key, _config_text(value)) for key, value in (config or {}).items())
+        configs = tuple((key, config_text(value)) for key, value in (config or {}).items())
         request = CreateTopicsRequest((NewTopicSpec(name, partitions, factor, configs=configs),))
         was_there = name in self.topics()
         response: CreateTopicsResponse = self.ask(request, "controller")
@@ -389,6 +399,8 @@ class SimulatedCluster(World):
 
     def _describe_partition(self, state: Any) -> PartitionDescription:
         replica = self._leader_replica(state)
+        from kafkasim.core.model.views import PartitionDescription
+
         return PartitionDescription(
             partition=state.tp.partition,
             leader=state.leader,
@@ -412,6 +424,8 @@ class SimulatedCluster(World):
 
     def describe_group(self, group_id: str) -> GroupDescription:
         """The group as its coordinator describes it."""
+        from kafkasim.sim.described_groups import described
+
         shell = self._admin()
         operation = shell.call(shell.engine.describe_group, group_id, _ASK_TIMEOUT_US)
         self._wait(lambda: operation.done, f"a description of group {group_id!r}", None)
@@ -519,81 +533,3 @@ class SimulatedCluster(World):
             if topic is None or not topic.partitions or any(p.leader == NO_LEADER for p in topic.partitions):
                 return False
         return True
-
-
-def _config_text(value: object) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, list | tuple):
-        return ",".join(map(str, value))
-    return str(value)
-
-
-def _static_config(brokers: int, config: Mapping[str, object] | None) -> dict[str, str]:
-    replicas = str(min(3, max(brokers, 1)))
-    static = {
-        "offsets.topic.replication.factor": replicas,
-        "share.coordinator.state.topic.replication.factor": replicas,
-        "share.coordinator.state.topic.min.isr": str(min(2, max(brokers, 1))),
-    }
-    for name, value in (config or {}).items():
-        key = BROKER_CONFIGS.get(name)
-        if key is None:
-            close = difflib.get_close_matches(name, BROKER_CONFIGS, 1)
-            hint = f"; did you mean {close[0]!r}?" if close else "; docs/fidelity.md lists the keys that are modelled"
-            raise ConfigurationError(f"unknown broker config {name!r}{hint}")
-        text = _config_text(value)
-        try:
-            key.parse(text)
-        except ValueError as problem:
-            raise ConfigurationError(str(problem)) from None
-        static[name] = text
-    return static
-
-
-def _protections(features: Mapping[str, object] | None) -> Protections:
-    try:
-        return Protections.of(features)
-    except ValueError as problem:
-        raise ConfigurationError(str(problem)) from None
-
-
-def _identities(
-    brokers: int,
-    controllers: int | Sequence[int] | None,
-    racks: Sequence[str | None] | None,
-    static: dict[str, str],
-    cluster_name: str,
-    protections: Protections,
-) -> list[ServerIdentity]:
-    """Who is a broker, who votes. Broker ids start at 1; an int of controllers adds nodes behind the brokers."""
-    if brokers < 1:
-        raise ConfigurationError(f"brokers={brokers}: a cluster has at least one")
-    broker_ids = list(range(1, brokers + 1))
-    if racks is not None and len(racks) != brokers:
-        raise ConfigurationError(f"racks names {len(racks)} racks for {brokers} brokers: expected one for each")
-    if controllers is None:
-        voters = broker_ids
-    elif isinstance(controllers, int):
-        if controllers < 1:
-            raise ConfigurationError(f"controllers={controllers}: a quorum has at least one voter")
-        voters = list(range(brokers + 1, brokers + controllers + 1))
-    else:
-        voters = list(controllers)
-        unknown = [voter for voter in voters if voter not in broker_ids]
-        if unknown or not voters or len(set(voters)) != len(voters):
-            raise ConfigurationError(f"controllers={voters}: expected distinct broker ids out of {broker_ids}")
-    return [
-        ServerIdentity(
-            node_id=node_id,
-            host=f"broker-{node_id}.{cluster_name}",
-            port=9092,
-            rack=racks[node_id - 1] if racks is not None and node_id in broker_ids else None,
-            is_broker=node_id in broker_ids,
-            voters=tuple(voters),
-            cluster_id="kafkasim-AAAAAAAAAAAAA",
-            static_config=static,
-            protections=protections,
-        )
-        for node_id in dict.fromkeys([*broker_ids, *voters])
-    ]

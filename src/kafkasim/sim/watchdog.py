@@ -5,7 +5,6 @@ Rule 1:   this is one of two modules that may know the wall clock and threads; i
 
 from __future__ import annotations
 
-import ctypes
 import sys
 import threading
 import traceback
@@ -62,6 +61,8 @@ class Watchdog:
             f"kafkasim: task {task.name!r} has not blocked for {seconds:.1f} s of wall time, "
             f"at {scheduler.kernel.now_us / 1e6:.6f} virtual seconds, seed {scheduler.seed}\n{stack}"
         )
+        import ctypes
+
         # Asked again at the last moment: the exception must hit the task, not the kernel.
         if scheduler.current() is task:
             ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(scheduler.thread_id), ctypes.py_object(TaskStuck))

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import attrs
 import pytest
 
-from kafkasim.core.model.message import aside, message, slotted
+from kafkasim.core.model.message import aside, fresh, message, slotted
 
 
 @message
@@ -98,6 +98,21 @@ def test_a_slotted_object_changes_and_is_equal_only_to_itself() -> None:
     assert {counter: "kept"}[counter] == "kept"
     with pytest.raises(AttributeError):
         counter.total = 1  # type: ignore[attr-defined]
+
+
+def test_a_fresh_default_is_each_instance_s_own() -> None:
+    """A list that nobody gave is shared with nobody, and one that was given is kept."""
+
+    @slotted
+    class Basket:
+        name: str
+        items: list[str] = fresh(factory=list)
+
+    one, other, given = Basket("a"), Basket("b"), ["kept"]
+    one.items.append("x")
+    assert (one.items, other.items) == (["x"], [])
+    assert Basket("c", given).items is given
+    assert attrs.evolve(Basket("d"), items=given).items is given  # type: ignore[misc]
 
 
 def test_attrs_reads_messages_as_its_own() -> None:

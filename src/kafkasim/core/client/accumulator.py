@@ -13,11 +13,9 @@ from __future__ import annotations
 from collections import deque
 from typing import Any
 
-import attrs
-
 from kafkasim.core.model.errors import ErrorCode
 from kafkasim.core.model.ids import NO_LEADER, NO_PRODUCER_ID, NodeId, TopicPartition
-from kafkasim.core.model.message import slotted
+from kafkasim.core.model.message import fresh, slotted
 from kafkasim.core.model.records import BATCH_OVERHEAD_BYTES, Columns, Headers, RecordBatch
 
 #: What a batch weighs after compression, in percent: a model, since columns stay plain.
@@ -31,16 +29,16 @@ POSSIBLY_PERSISTED = 1
 PERSISTED = 2
 
 
-@attrs.define(slots=True, eq=False)
+@slotted
 class ProducerBatch:
     """Consecutive records of one partition; ``first_msgid`` counts records of the partition from 1."""
 
     first_msgid: int
     first_us: int
-    keys: list[bytes | None] = attrs.field(factory=list)
-    values: list[bytes | None] = attrs.field(factory=list)
-    timestamps_ms: list[int] = attrs.field(factory=list)
-    opaques: list[Any] = attrs.field(factory=list)
+    keys: list[bytes | None] = fresh(factory=list)
+    values: list[bytes | None] = fresh(factory=list)
+    timestamps_ms: list[int] = fresh(factory=list)
+    opaques: list[Any] = fresh(factory=list)
     headers: list[Headers | None] | None = None
     size_bytes: int = BATCH_OVERHEAD_BYTES
     last_us: int = 0
@@ -94,13 +92,13 @@ class ProducerBatch:
         return sealed
 
 
-@attrs.define(slots=True, eq=False)
+@slotted
 class PartitionQueue:
     """What is queued and in flight for one partition, and where its idempotent numbering stands."""
 
     tp: TopicPartition
     leader: NodeId = NO_LEADER
-    batches: deque[ProducerBatch] = attrs.field(factory=deque)
+    batches: deque[ProducerBatch] = fresh(factory=deque)
     #: The last of ``batches`` while it may still grow.
     open: ProducerBatch | None = None
     next_msgid: int = 1
@@ -160,14 +158,14 @@ class UnassignedRecord:
     queued_us: int
 
 
-@attrs.define(slots=True, eq=False)
+@slotted
 class TopicQueues:
     """A topic that is produced to. ``count`` is 0 until its partitions are known."""
 
     name: str
     count: int = 0
-    queues: list[PartitionQueue] = attrs.field(factory=list)
-    unassigned: list[UnassignedRecord] = attrs.field(factory=list)
+    queues: list[PartitionQueue] = fresh(factory=list)
+    unassigned: list[UnassignedRecord] = fresh(factory=list)
     #: Not NONE: produce() is refused with this.
     error: ErrorCode = ErrorCode.NONE
     sticky_partition: int = 0

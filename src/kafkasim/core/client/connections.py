@@ -10,12 +10,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import attrs
-
 from kafkasim.core.client.requests import Handler
 from kafkasim.core.model.effects import MAIN_CHANNEL
 from kafkasim.core.model.ids import Draw, NodeId
-from kafkasim.core.model.message import slotted
+from kafkasim.core.model.message import fresh, slotted
 
 _SUPPRESS_US = 30_000_000
 
@@ -29,7 +27,7 @@ class Waiting:
     expires_us: int
 
 
-@attrs.define(slots=True, eq=False)
+@slotted
 class Connection:
     """One connection. ``is_open``: an attempt was made and has not failed; ``is_up``: the peer has answered."""
 
@@ -42,7 +40,7 @@ class Connection:
     attempt_us: int = -1
     backoff_ms: int = 0
     down_reported: bool = False
-    waiting: list[Waiting] = attrs.field(factory=list)
+    waiting: list[Waiting] = fresh(factory=list)
     _last_error: str = ""
     _suppress_until_us: int = 0
     _suppressed: int = 0

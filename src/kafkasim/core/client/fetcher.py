@@ -12,8 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import attrs
-
 from kafkasim.core.client.core import ClientCore, Timer
 from kafkasim.core.client.error_text import error_text, offset_text
 from kafkasim.core.client.fetch_codes import LEADER_CODES, RESETS, RETRIABLE_CODES
@@ -41,6 +39,7 @@ from kafkasim.core.model.ids import (
     NodeId,
     TopicPartition,
 )
+from kafkasim.core.model.message import fresh, slotted
 from kafkasim.core.model.messages import (
     READ_COMMITTED,
     READ_UNCOMMITTED,
@@ -61,12 +60,12 @@ _RETRY_US = 500_000
 _RESET_RETRY_US = 100_000
 
 
-@attrs.define(slots=True, eq=False)
+@slotted
 class _Source:
     """A broker that partitions are fetched from."""
 
     node: NodeId
-    partitions: dict[TopicPartition, Partition] = attrs.field(factory=dict)
+    partitions: dict[TopicPartition, Partition] = fresh(factory=dict)
     in_flight: bool = False
     backoff_until_us: int = 0
     turn: int = 0

@@ -12,8 +12,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeAlias
 
-import attrs
-
 from kafkasim.core.client.coordinator import COORDINATOR_MOVED, Coordinator
 from kafkasim.core.client.core import ClientCore
 from kafkasim.core.client.items import AppQueue, CommitDone
@@ -28,6 +26,7 @@ from kafkasim.core.model.group_messages import (
     OffsetFetchResponse,
 )
 from kafkasim.core.model.ids import TopicPartition
+from kafkasim.core.model.message import fresh, slotted
 
 _RETRIED = frozenset(
     {
@@ -44,7 +43,7 @@ _STALE_RETRY_US = 1_000
 CommitResult: TypeAlias = "list[tuple[TopicPartition, OffsetAndMetadata, ErrorCode]]"
 
 
-@attrs.define(slots=True, eq=False)
+@slotted
 class Commit:
     """One commit on its way. ``is_silent``: nobody wants to hear that there was nothing to commit."""
 
@@ -54,7 +53,7 @@ class Commit:
     wants_report: bool
     deferred_until_us: int = 0
     attempts: int = 0
-    errors: dict[TopicPartition, ErrorCode] = attrs.field(factory=dict)
+    errors: dict[TopicPartition, ErrorCode] = fresh(factory=dict)
 
 
 class Offsets:

@@ -14,7 +14,7 @@ import attrs
 
 from kafkasim.core.model.admin_messages import BROKER_RESOURCE, TOPIC_RESOURCE
 from kafkasim.core.model.ids import NO_LEADER, NO_NODE, NodeId, TopicPartition
-from kafkasim.core.model.message import slotted
+from kafkasim.core.model.message import fresh, slotted
 from kafkasim.core.model.metadata import (
     NO_LEADER_CHANGE,
     RECOVERED,
@@ -62,13 +62,13 @@ class PartitionState:
     last_known_elr: tuple[NodeId, ...] = ()
 
 
-@attrs.define(slots=True, eq=False)
+@slotted
 class TopicImage:
     """``partitions[i]`` is partition i."""
 
     name: str
     topic_id: str
-    partitions: list[PartitionState] = attrs.field(factory=list)
+    partitions: list[PartitionState] = fresh(factory=list)
 
 
 @slotted
@@ -87,15 +87,15 @@ class BrokerState:
         return not self.fenced and not self.in_controlled_shutdown
 
 
-@attrs.define(slots=True, eq=False)
+@slotted
 class ImageDelta:
     """What one or more batches changed, in log order, without repeats. Dicts serve as ordered sets."""
 
-    partitions: dict[TopicPartition, None] = attrs.field(factory=dict)
-    deleted_topics: list[TopicImage] = attrs.field(factory=list)
-    created_topics: dict[str, None] = attrs.field(factory=dict)
-    brokers: dict[NodeId, None] = attrs.field(factory=dict)
-    configs: dict[tuple[int, str], None] = attrs.field(factory=dict)
+    partitions: dict[TopicPartition, None] = fresh(factory=dict)
+    deleted_topics: list[TopicImage] = fresh(factory=list)
+    created_topics: dict[str, None] = fresh(factory=dict)
+    brokers: dict[NodeId, None] = fresh(factory=dict)
+    configs: dict[tuple[int, str], None] = fresh(factory=dict)
 
     def __bool__(self) -> bool:
         return bool(self.partitions or self.deleted_topics or self.created_topics or self.brokers or self.configs)

@@ -11,14 +11,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import attrs
-
 from kafkasim.core.group.consumer_records import ConsumerGroupRecord, KeyValue, encode
 from kafkasim.core.group.effects import Answer, GroupEffect, Persist, Token
 from kafkasim.core.group.members import TimerKey
 from kafkasim.core.group.target import Topics
 from kafkasim.core.model.errors import ErrorCode
-from kafkasim.core.model.message import slotted
+from kafkasim.core.model.message import fresh, slotted
 from kafkasim.core.model.timers import Timers
 
 Done = Callable[[ErrorCode, int], None]
@@ -58,21 +56,21 @@ class ConsumerGroupSettings:
         return self.migration_policy.lower() in ("bidirectional", direction)
 
 
-@attrs.define(slots=True, eq=False)
+@slotted
 class Plan:
     """What one request or timer comes to. ``before`` and ``after`` are records of the classic half, around ``records``.
 
     ``unless_refused`` and ``then`` run at the append, before and after the replay, with the time.
     """
 
-    records: list[ConsumerGroupRecord] = attrs.field(factory=list)
+    records: list[ConsumerGroupRecord] = fresh(factory=list)
     response: Any = None
-    before: list[KeyValue] = attrs.field(factory=list)
-    after: list[KeyValue] = attrs.field(factory=list)
-    unless_refused: list[Callable[[int], None]] = attrs.field(factory=list)
-    then: list[Callable[[int], None]] = attrs.field(factory=list)
+    before: list[KeyValue] = fresh(factory=list)
+    after: list[KeyValue] = fresh(factory=list)
+    unless_refused: list[Callable[[int], None]] = fresh(factory=list)
+    then: list[Callable[[int], None]] = fresh(factory=list)
     #: When committed, before the answer goes.
-    committed: list[Callable[[int], None]] = attrs.field(factory=list)
+    committed: list[Callable[[int], None]] = fresh(factory=list)
 
 
 class Runtime:

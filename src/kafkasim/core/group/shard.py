@@ -15,8 +15,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-import attrs
-
 from kafkasim.core.group.classic import ClassicGroup
 from kafkasim.core.group.consumer import ConsumerGroups
 from kafkasim.core.group.consumer_classic import ClassicProtocolMembers
@@ -62,6 +60,7 @@ from kafkasim.core.model.group_messages import (
     SyncGroupRequest,
     SyncGroupResponse,
 )
+from kafkasim.core.model.message import fresh, slotted
 from kafkasim.core.model.records import RecordBatch
 from kafkasim.core.model.timers import Timers
 
@@ -69,18 +68,18 @@ from kafkasim.core.model.timers import Timers
 _EXPIRE_OFFSETS: TimerKey = ("expire-offsets", "", "")
 
 
-@attrs.define(slots=True, eq=False)
+@slotted
 class GroupSettings:
     """The broker's group and offset settings, in Kafka's units."""
 
-    limits: GroupLimits = attrs.field(factory=GroupLimits)
+    limits: GroupLimits = fresh(factory=GroupLimits)
     min_session_timeout_ms: int = 6000
     max_session_timeout_ms: int = 1_800_000
     offset_metadata_max_bytes: int = 4096
     offsets_retention_ms: int = 7 * 24 * 3600 * 1000
     offsets_retention_check_interval_ms: int = 600_000
     wall_offset_us: int = 0
-    consumer: ConsumerGroupSettings = attrs.field(factory=ConsumerGroupSettings)
+    consumer: ConsumerGroupSettings = fresh(factory=ConsumerGroupSettings)
 
 
 class GroupShard:

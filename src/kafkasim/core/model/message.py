@@ -6,7 +6,7 @@ elsewhere it is a plain slotted class, because freezing triples the cost of cons
 Rule 1:   declaring a class compiles nothing: there are some three hundred, and most processes construct a third of them. The
           constructor is compiled when it is first called, as attrs would write it; text and equality are one function for all.
 Rule 2:   ``attrs.fields``, ``evolve`` and ``asdict`` work as for any attrs class; what they need is made when first asked for.
-Differs:  from an attrs class: fields are written plainly, with a constant default or none; no ``super()`` in methods.
+Differs:  from an attrs class: no validators, no converters, no ``super()`` in methods.
 """
 
 from __future__ import annotations
@@ -26,12 +26,25 @@ class _Aside:
     """The mark that ``aside`` leaves on a field."""
 
 
+class _Fresh:
+    """The mark that ``fresh`` leaves on a field."""
+
+    def __init__(self, factory: Callable[[], Any]) -> None:
+        self.factory = factory
+
+
 _ASIDE = _Aside()
+_UNSET = object()
 
 
 def aside(*, init: Literal[False]) -> Any:
     """A field that begins as None and is no argument, nor compared, nor shown: what somebody keeps with the message."""
     return _ASIDE
+
+
+def fresh(*, factory: Callable[[], _T]) -> _T:
+    """A default of its own for each instance: ``fresh(factory=list)``."""
+    return _Fresh(factory)  # type: ignore[return-value]
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(aside,))
@@ -45,9 +58,9 @@ def message(cls: type[_T]) -> type[_T]:
     return _remade(cls, members)
 
 
-@dataclass_transform(eq_default=False)
+@dataclass_transform(eq_default=False, field_specifiers=(fresh,))
 def slotted(cls: type[_T]) -> type[_T]:
-    """Make ``cls`` a slotted class of values that change: equal only to itself. What needs factories is written with attrs."""
+    """Make ``cls`` a slotted class of values that change: equal only to itself."""
     return _remade(cls, {})
 
 
@@ -88,16 +101,23 @@ def _compiled(
     title: str, names: tuple[str, ...], defaults: dict[str, Any], asides: tuple[str, ...]
 ) -> Callable[..., None]:
     parameters = ", ".join(f"{name}=_default_{name}" if name in defaults else name for name in names)
-    steps = [(name, name) for name in names] + [(name, "None") for name in asides]
+    steps = [(name, _value(name, defaults.get(name))) for name in names] + [(name, "None") for name in asides]
     template = "    _set(self, '{}', {})" if _FREEZE else "    self.{} = {}"
     body = [template.format(*step) for step in steps] or ["    pass"]
-    scope: dict[str, Any] = {f"_default_{name}": default for name, default in defaults.items()}
-    scope["_set"] = object.__setattr__
+    scope: dict[str, Any] = {"_set": object.__setattr__, "_unset": _UNSET}
+    for name, default in defaults.items():
+        is_fresh = isinstance(default, _Fresh)
+        scope[f"_default_{name}"] = _UNSET if is_fresh else default
+        scope[f"_new_{name}"] = default.factory if is_fresh else None
     lines = [f"def __init__(self, {parameters}):", *body]
     exec(compile("\n".join(lines), f"<constructor of {title}>", "exec"), scope)
     made: Callable[..., None] = scope["__init__"]
     made.__qualname__ = f"{title}.__init__"
     return made
+
+
+def _value(name: str, default: Any) -> str:
+    return f"_new_{name}() if {name} is _unset else {name}" if isinstance(default, _Fresh) else name
 
 
 # --- what all messages share ----------------------------------------------------------------------------------------------
@@ -133,7 +153,12 @@ class _Fields:
         self._defaults = defaults
 
     def __get__(self, _: object, cls: type[Any]) -> Any:
-        fields = {name: attrs.field(default=self._defaults.get(name, attrs.NOTHING)) for name in self._names}
+        fields = {}
+        for name in self._names:
+            default = self._defaults.get(name, attrs.NOTHING)
+            fields[name] = attrs.field(
+                default=attrs.Factory(default.factory) if isinstance(default, _Fresh) else default
+            )
         described = attrs.fields(attrs.make_class(cls.__name__, fields))
         cls.__attrs_attrs__ = described
         return described

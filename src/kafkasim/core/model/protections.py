@@ -7,7 +7,6 @@ Rule 2:   each is asked in one place, when a component picks its strategy; no ma
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 
 import attrs
@@ -66,6 +65,8 @@ ALL_PROTECTIONS = Protections()
 
 
 def _unknown(name: object) -> str:
+    import difflib
+
     close = difflib.get_close_matches(str(name), PROTECTION_NAMES, 1)
     hint = f"did you mean {close[0]!r}? " if close else ""
     return f"features: unknown protection {name!r}; {hint}known are {', '.join(PROTECTION_NAMES)}"

@@ -14,11 +14,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import attrs
-
 from kafkasim.core.controller.image import ImageDelta
 from kafkasim.core.model.errors import ErrorCode
 from kafkasim.core.model.ids import TopicPartition
+from kafkasim.core.model.message import fresh, slotted
 from kafkasim.core.model.share_messages import (
     ACK_RENEW,
     FINAL_SESSION_EPOCH,
@@ -46,17 +45,17 @@ from kafkasim.core.share.sessions import ShareSession, ShareSessions
 _NONE = ErrorCode.NONE
 
 
-@attrs.define(slots=True, eq=False)
+@slotted
 class Exchange:
     """One request in hand. ``open_acks``: acknowledgements that are being persisted; ``fetching``: records are waited for."""
 
     call: Call
     open_acks: int = 0
     fetching: bool = False
-    acks: dict[TopicIdPartition, ErrorCode] = attrs.field(factory=dict)
-    fetched: dict[TopicIdPartition, PartitionShareFetched] = attrs.field(factory=dict)
+    acks: dict[TopicIdPartition, ErrorCode] = fresh(factory=dict)
+    fetched: dict[TopicIdPartition, PartitionShareFetched] = fresh(factory=dict)
     #: Partitions in the order in which they are read.
-    wanted: list[TopicIdPartition] = attrs.field(factory=list)
+    wanted: list[TopicIdPartition] = fresh(factory=list)
     error: ErrorCode = _NONE
     #: The session ends with this request, once its acknowledgements are taken in.
     ends_session: bool = False
