@@ -6,7 +6,7 @@ elsewhere it is a plain slotted class, because freezing triples the cost of cons
 Rule 1:   declaring a class compiles nothing: there are some three hundred, and most processes construct a third of them. The
           constructor is compiled when it is first called, as attrs would write it; text and equality are one function for all.
 Rule 2:   ``attrs.fields``, ``evolve`` and ``asdict`` work as for any attrs class; what they need is made when first asked for.
-Differs:  from an attrs class: no validators, no converters, no ``super()`` in methods.
+Rule 3:   there are no validators and no converters, and methods do not call ``super()``.
 """
 
 from __future__ import annotations
