@@ -76,7 +76,7 @@ def replicated(
         for kind in late:
             cluster.fabric.delay_api(kind.API_KEY, 1000 * LATE_MS[cluster.choices.draw("bugs.late", len(LATE_MS))])
 
-    def body(cluster: Cluster) -> None:
+    def body(cluster: Cluster, records: int) -> None:
         writer = cluster.producer({**PRODUCER, **(producer or {})})
         other = cluster.producer({**PRODUCER, "acks": 1}) if bystander else None
         for number in range(records):
@@ -103,6 +103,7 @@ def replicated(
         span_s=records * gap_s,
         settled=is_settled,
         judge=judge,
+        sizes={"records": records},
     )
 
 

@@ -4,8 +4,8 @@ Inputs:   the shape of the scenario, the campaign's seed, a trial's number, and 
 Effects:  a recipe for each trial.
 Rule 1:   a recipe depends on the campaign's seed, the trial's number and the parents it may pick from, and on nothing else.
 Rule 2:   every plan heals by itself, and cuts the power once at most: losing what was acknowledged to two power cuts at once is no bug.
-Rule 3:   of twenty trials eight are event-triggered swarms, four split the network, three give priorities, three mutate what was new,
-          and two walk through single and double faults in order.
+Rule 3:   of twenty trials eight are triggered by events (four swarms, four around elections), four split the network, three give
+          priorities, three mutate what was new, and two walk through single and double faults in order.
 """
 
 from __future__ import annotations
@@ -18,11 +18,13 @@ import attrs
 
 from kafkasim.explore.recipe import Fork, Recipe
 from kafkasim.explore.shape import Shape, events_at
+from kafkasim.sim import aiming
 from kafkasim.sim.choices import Choices
 from kafkasim.sim.plan import Fault, Plan
 
-SWARM, SPLIT, PRIORITY, MUTATE, EXHAUSTIVE, OWN, NONE = (
+SWARM, ELECTION, SPLIT, PRIORITY, MUTATE, EXHAUSTIVE, OWN, NONE = (
     "swarm",
+    "election",
     "split",
     "priority",
     "mutate",
@@ -32,13 +34,16 @@ SWARM, SPLIT, PRIORITY, MUTATE, EXHAUSTIVE, OWN, NONE = (
 )
 #: A block of twenty trials, mixed so that a short campaign has some of each.
 _BLOCK = (
-    *(SWARM, SPLIT, SWARM, EXHAUSTIVE, PRIORITY, SWARM, MUTATE, SWARM, SPLIT, PRIORITY),
-    *(SWARM, MUTATE, SWARM, SPLIT, EXHAUSTIVE, SWARM, PRIORITY, SPLIT, MUTATE, SWARM),
+    *(SWARM, SPLIT, ELECTION, EXHAUSTIVE, PRIORITY, SWARM, MUTATE, ELECTION, SPLIT, PRIORITY),
+    *(SWARM, MUTATE, ELECTION, SPLIT, EXHAUSTIVE, SWARM, PRIORITY, SPLIT, MUTATE, ELECTION),
 )
 _DOWN_S = (0.001, 0.05, 0.5, 3.0, 12.0, 40.0)
 _CLIENT_DOWN_S = (0.05, 1.0, 10.0, 50.0)
 _SCALES_S = (0.001, 0.02, 0.2)
+_LATE_S = (0.02, 0.5, 5.0)
 _MOST_NTH = 200
+#: Outages are shares of the run's span, as far as nobody would wait longer for a broker.
+_MOST_SPAN_S = 60.0
 #: Requests by which somebody promises something, or takes it back: half of the faults at events are at these.
 PROMISING = (
     "Produce.",
@@ -49,7 +54,10 @@ PROMISING = (
     "TxnOffsetCommit.",
     "WriteTxnMarkers.",
 )
-_SERVER_KINDS = ("crash", "power_loss", "pause", "shutdown", "isolate", "hold", "slow", "reset", "lose_response")
+_SERVER_KINDS = (
+    *("crash", "power_loss", "pause", "shutdown", "isolate", "hold", "slow", "reset", "lose_response"),
+    *("late", "starve", "disk_slow", "disk_full"),
+)
 
 
 @attrs.frozen
@@ -95,6 +103,8 @@ class Portfolio:
             return Recipe(seed, _split(dice))
         if policy == PRIORITY:
             return Recipe(seed, _priorities(dice))
+        if policy == ELECTION and self.shape.partitions:
+            return Recipe(seed, _elections(dice))
         return Recipe(seed, _swarm(dice))
 
 
@@ -140,10 +150,12 @@ class _Dice:
     def server_fault(self, kind: str) -> Fault:
         if kind == "power_loss" and self.has_cut_power:
             kind = "crash"
-        if kind == "lose_response":
-            trigger = self.trigger("answered")
+        if kind in ("lose_response", "late"):
+            trigger = self.trigger("answered" if kind == "lose_response" else "sent")
+            if "on" in trigger and kind == "late":
+                return Fault(kind, "client", extra_s=float(self.one("late", _LATE_S)), **trigger)
             if "on" in trigger:
-                return Fault("lose_response", "client", **trigger)
+                return Fault(kind, "client", **trigger)
             kind = "reset"
         trigger = self.trigger("received", "answered", "sent") if self.draw("timed", 5) else {"at_s": self.time()}
         target = self.server()
@@ -151,9 +163,10 @@ class _Dice:
             target = "any"
         if kind == "power_loss":
             self.has_cut_power = True
-            # The controller may be a broker, and a role of a moment may be several: one machine, so that one copy is at risk.
-        if kind == "slow":
+        if kind in ("slow", "disk_slow"):
             return Fault(kind, target, extra_s=float(self.one("slow", _SCALES_S)), for_s=self.down(), **trigger)
+        if kind == "starve":
+            return Fault(kind, target, factor=float(self.one("starve", (2, 10, 50))), for_s=self.down(), **trigger)
         return Fault(kind, target, for_s=None if kind == "reset" else self.down(), **trigger)
 
     def client_fault(self) -> Fault:
@@ -179,6 +192,25 @@ def _swarm(dice: _Dice) -> Plan:
         kind = dice.one("kind", kinds)
         faults.append(dice.client_fault() if kind == "client" else dice.server_fault(kind))
     return Plan(tuple(faults))
+
+
+def _elections(dice: _Dice) -> Plan:
+    """One fault at a record, the others soon after the one before, where somebody changes roles: two elections in a row, say."""
+    shape = dice.shape
+    aimed = aiming.Shape(shape.brokers, shape.partitions, min(shape.span_s, _MOST_SPAN_S), _horizon(shape))
+    plan = aiming.around_elections(aimed, dice.draw("aim", 1 << 62), 2 + dice.draw("count", 3))
+    faults: list[Fault] = []
+    for fault in plan:
+        if fault.what == "power_loss" and dice.has_cut_power:
+            fault = attrs.evolve(fault, what="crash")
+        dice.has_cut_power |= fault.what == "power_loss"
+        faults.append(fault)
+    return Plan(tuple(faults))
+
+
+def _horizon(shape: Shape) -> int:
+    """About how often what comes with every record comes."""
+    return min(_MOST_NTH, max(1, shape.events.get("Produce.answered", 0)))
 
 
 def _split(dice: _Dice) -> Plan:

@@ -42,6 +42,7 @@ class Scenario:
             ``brokers`` goes to the cluster, too. Shrinking makes them smaller.
         faults: a plan of the scenario's own for each seed, if it has some.
         judge: gives the verdict instead of ``cluster.check``.
+        alternatives: the same scenario with one thing done otherwise, by what that is: ``{"acks=all": ...}``; shrinking tries each once.
         sometimes: what should happen at least once in a campaign (`kafkasim.sometimes`).
     """
 
@@ -57,6 +58,7 @@ class Scenario:
     sizes: Mapping[str, int] = attrs.field(factory=dict)
     faults: Callable[[int], Plan | Fault] | None = None
     judge: Callable[[Cluster], Report] | None = None
+    alternatives: Mapping[str, Scenario] = attrs.field(factory=dict)
     sometimes: tuple[str, ...] = ()
 
     def with_features(self, features: Mapping[str, bool]) -> Scenario:

@@ -6,7 +6,17 @@ from collections import Counter
 
 import pytest
 
-from kafkasim.explore.policies import EXHAUSTIVE, MUTATE, PRIORITY, SPLIT, SWARM, Parent, Portfolio, exhaustive
+from kafkasim.explore.policies import (
+    ELECTION,
+    EXHAUSTIVE,
+    MUTATE,
+    PRIORITY,
+    SPLIT,
+    SWARM,
+    Parent,
+    Portfolio,
+    exhaustive,
+)
 from kafkasim.explore.recipe import Recipe
 from kafkasim.explore.shape import Shape
 from kafkasim.sim.plan import Fault, Plan
@@ -29,7 +39,7 @@ def test_of_twenty_trials_each_policy_gets_its_share() -> None:
     """40, 20, 15, 15 and 10 per cent; trial 0 is without faults."""
     portfolio = Portfolio(_SHAPE, 7)
     counted = Counter(portfolio.policy_of(number) for number in range(1, 101))
-    assert counted == {SWARM: 40, SPLIT: 20, PRIORITY: 15, MUTATE: 15, EXHAUSTIVE: 10}
+    assert counted == {SWARM: 20, ELECTION: 20, SPLIT: 20, PRIORITY: 15, MUTATE: 15, EXHAUSTIVE: 10}
     assert portfolio.recipe(0) == Recipe(7)
 
 
@@ -55,7 +65,7 @@ def test_every_plan_can_be_written_heals_and_cuts_the_power_once_at_most() -> No
         kinds = Counter(fault.what for fault in recipe.plan)
         assert kinds["power_loss"] <= 1
         for fault in recipe.plan:
-            assert fault.for_s is not None or fault.what in ("slow", "reset", "lose_response"), fault
+            assert fault.for_s is not None or fault.what in ("slow", "reset", "lose_response", "late"), fault
 
 
 def test_a_mutation_changes_its_parent_a_little() -> None:

@@ -85,6 +85,28 @@ def test_the_protection_that_was_off_is_named() -> None:
     assert [(one.change, one.passes) for one in shrunk.counterfactuals] == [("with eligible_leader_replicas", True)]
 
 
+def test_what_let_the_first_run_pass_must_let_the_smaller_one_pass() -> None:
+    """Else another bug with the same words would take its place: here that of a plan without any fault."""
+
+    def body(cluster: Cluster, records: int, limit: int = 5) -> None:
+        if records > limit or records < 3:
+            raise RuntimeError("too many, or far too few")
+
+    def repaired(cluster: Cluster, records: int) -> None:
+        body(cluster, records, 100)
+
+    scenario = Scenario(
+        "x",
+        body,
+        settle_s=0.0,
+        sizes={"records": 40},
+        alternatives={"a limit of 100": Scenario("y", repaired, settle_s=0.0, sizes={"records": 40})},
+    )
+    shrunk = Shrinker(scenario, Recipe(1), Cause("raised", "RuntimeError: too many, or far too few")).shrink()
+    assert shrunk.recipe.sizes == {"records": 6}
+    assert [(one.change, one.passes) for one in shrunk.counterfactuals] == [("with a limit of 100", True)]
+
+
 def test_a_run_that_does_not_fail_like_that_is_refused() -> None:
     """Before anything is tried."""
     with pytest.raises(ConfigurationError, match="nothing to shrink"):
