@@ -15,7 +15,7 @@ from kafkasim.check.budget import Budget
 from kafkasim.check.identity import BY_COLUMNS, Identity
 from kafkasim.check.log_oracles import LogView
 from kafkasim.check.report import Report
-from kafkasim.core.model.history import Assigned, Delivered, HistoryEvent, Revoked, Sought
+from kafkasim.core.model.history import Assigned, Delivered, HistoryEvent, Revoked, ShareDelivered, Sought
 from kafkasim.core.model.ids import TopicPartition
 
 
@@ -86,7 +86,7 @@ def check_consistency(
     told: set[tuple[TopicPartition, int]] = set()
     budget = budget or Budget(())
     for event in events:
-        if not isinstance(event, Delivered):
+        if not isinstance(event, Delivered | ShareDelivered):
             continue
         key = (event.tp, event.batch.base_offset)
         found = identity.of(event.batch)

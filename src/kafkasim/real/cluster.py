@@ -36,7 +36,7 @@ from kafkasim.check.history_lines import history_lines
 from kafkasim.check.identity import BY_CONTENT
 from kafkasim.check.report import Report
 from kafkasim.check.run import check_history
-from kafkasim.core.model.history import Acked, Delivered
+from kafkasim.core.model.history import Acked, Delivered, ShareDelivered
 from kafkasim.core.model.views import GroupDescription, MemberDescription, PartitionDescription, StoredRecord
 from kafkasim.errors import Unsupported
 from kafkasim.real import wire
@@ -407,7 +407,7 @@ class RealCluster:
     def check(self) -> Report:
         """Hold the history, and the logs as they are now, against what Kafka promises for the settings in use."""
         events = self.history.events
-        touched = sorted({event.tp.topic for event in events if isinstance(event, Acked | Delivered)})
+        touched = sorted({event.tp.topic for event in events if isinstance(event, Acked | Delivered | ShareDelivered)})
         described: dict[str, list[PartitionDescription]] = {}
         for topic in touched:
             # A topic that is gone took its records with it, as it was asked to.

@@ -433,3 +433,16 @@ def test_a_share_group_that_works_keeps_its_promises() -> None:
         report = cluster.check()
         assert report.ok, report
         assert report.looked_at["share deliveries"] >= 100
+
+
+def test_a_share_consumer_sees_the_same_record_at_an_offset_as_everybody() -> None:
+    """What the log holds there."""
+    from kafkasim.check.consumer_oracles import check_consistency
+    from kafkasim.check.log_oracles import LogView
+
+    other = batch_of([b"w"] * END).placed(0, 0)
+    view = LogView([LOG], min_insync_replicas=2, replication_factor=3)
+    for batch, expected in ((LOG, []), (other, ["inconsistent-offset"])):
+        report = Report()
+        check_consistency([given(0, 0, 3), given(1, 0, 3, 2, batch=batch)], {TP: view}, report)
+        assert [finding.invariant for finding in report.findings] == expected
