@@ -11,7 +11,14 @@ from typing import Any
 
 from benchmarks.bugs.row import Row
 from kafkasim.check.report import Report
+from kafkasim.core.model.admin_messages import (
+    PREFERRED_ELECTION,
+    AlterPartitionReassignmentsRequest,
+    ElectLeadersRequest,
+    Reassignment,
+)
 from kafkasim.core.model.cluster_messages import AlterPartitionRequest
+from kafkasim.core.model.ids import TopicPartition
 from kafkasim.explore.trial import Scenario
 from kafkasim.handle import Cluster
 from kafkasim.sim.links import Link
@@ -35,7 +42,7 @@ PRODUCER: Mapping[str, object] = {
 #: What links of an uneven network take longer than others.
 SLOWER_MS = (0, 0, 0, 3, 30, 150)
 #: How long requests wait that come late.
-LATE_MS = (0, 20, 200, 1500, 3000)
+LATE_MS = (0, 30, 1500, 3000)
 #: Found where a replica that may lead lacks what was committed, or holds something else there.
 LOSS = ("leader-completeness", "candidate-completeness", "log-matching", "acked-loss", "weak-ack")
 
@@ -55,6 +62,7 @@ def replicated(
     late: Sequence[type[Any]] = (),
     backlog: bool = False,
     bystander: bool = False,
+    operator: bool = False,
     judge: Callable[[Cluster], Report] | None = None,
 ) -> Scenario:
     """A producer writes ``records``, one every ``gap_s``, to a partition with a replica on each broker, two of which must be in sync.
@@ -63,6 +71,7 @@ def replicated(
     ``late``: requests that take long, as they wait in somebody's queue.
     ``backlog``: the log is large and the links are narrow, so that a replica that begins anew needs four seconds.
     ``bystander``: another producer writes without waiting for replicas, so that leaders hold what their followers lack.
+    ``operator``: leadership is moved from broker to broker, by reassignments and preferred elections.
     """
 
     def prepare(cluster: Cluster) -> None:
@@ -86,6 +95,8 @@ def replicated(
                 other.poll(0)
             cluster.run_for(gap_s)
             writer.poll(0)
+            if operator and number % 5 == 4:
+                _move_leader(cluster, number // 5)
         writer.flush(10)
 
     return Scenario(
@@ -105,6 +116,19 @@ def replicated(
         judge=judge,
         sizes={"records": records},
     )
+
+
+def _move_leader(cluster: Cluster, turn: int) -> None:
+    """Let another replica be the preferred one, and be elected; nobody waits for the answers."""
+    ids = cluster.broker_ids()
+    first = turn % len(ids)
+    tp = TopicPartition(TOPIC, 0)
+    shell = cluster._admin()
+    for request in (
+        AlterPartitionReassignmentsRequest((Reassignment(tp, (*ids[first:], *ids[:first])),)),
+        ElectLeadersRequest(PREFERRED_ELECTION, (tp,)),
+    ):
+        shell.call(shell.engine.call, request, "controller", 2_000_000)
 
 
 def _slow_some_links(cluster: Cluster) -> None:
@@ -139,8 +163,18 @@ def _protected_by(feature: str, name: str, **more: Any) -> Callable[[bool], Scen
     return lambda protection: replicated(name, features={feature: protection}, **more)
 
 
-def _row(number: str, name: str, source: str, feature: str, expected: tuple[str, ...] = LOSS, **more: Any) -> Row:
-    return Row(number, name, source, _protected_by(feature, name, **more), expected, forbidden=("log-duplicate",))
+def _row(
+    number: str,
+    name: str,
+    source: str,
+    feature: str,
+    expected: tuple[str, ...] = LOSS,
+    *,
+    rare: bool = False,
+    **more: Any,
+) -> Row:
+    scenario = _protected_by(feature, name, **more)
+    return Row(number, name, source, scenario, expected, forbidden=("log-duplicate",), rare=rare)
 
 
 _LATE = [AlterPartitionRequest]
@@ -163,18 +197,44 @@ REPLICATION: tuple[Row, ...] = (
         "epoch_answer_below",
         ("log-matching", "watermark-sanity"),
         brokers=2,
-        topic={"min.insync.replicas": 1, "unclean.leader.election.enable": True},
+        bystander=True,
+        operator=True,
+        config={"broker.session.timeout.ms": 3000},
     ),
     _row(
-        "4", "zombie-fetch", "KIP-320", "fetch_epoch_check", ("inconsistent-offset", *LOSS), uneven=True, bystander=True
+        "4",
+        "zombie-fetch",
+        "KIP-320",
+        "fetch_epoch_check",
+        rare=True,
+        uneven=True,
+        bystander=True,
+        operator=True,
+        config={"broker.session.timeout.ms": 3000},
     ),
-    _row("5", "join-at-high-watermark", "KAFKA-7128", "epoch_start_check"),
-    _row("9", "high-watermark-over-isr", "KIP-497", "maximal_isr", late=_LATE),
+    _row("5", "join-at-high-watermark", "KAFKA-7128", "epoch_start_check", uneven=True, rare=True),
+    _row("9", "high-watermark-over-isr", "KIP-497", "maximal_isr", late=_LATE, rare=True),
     _row(
-        "10", "stale-alter-partition", "KIP-497", "partition_epoch_check", late=_LATE, topic={"min.insync.replicas": 1}
+        "10",
+        "stale-alter-partition",
+        "KIP-497",
+        "partition_epoch_check",
+        uneven=True,
+        late=_LATE,
+        rare=True,
+        topic={"min.insync.replicas": 1},
     ),
     _row("11", "fenced-in-isr", "KIP-841", "fenced_broker_check", ("fenced-not-in-isr",)),
-    _row("12", "restarted-in-isr", "KIP-903", "broker_epoch_check", late=_LATE, backlog=True),
+    _row(
+        "12",
+        "restarted-in-isr",
+        "KIP-903",
+        "broker_epoch_check",
+        late=_LATE,
+        backlog=True,
+        config={"replica.lag.time.max.ms": 300},
+        rare=True,
+    ),
     _row("13", "last-replica-trusted", "KIP-966", "eligible_leader_replicas"),
     _row("14", "unclean-shutdown-trusted", "KIP-966", "unclean_shutdown_detection"),
 )

@@ -27,6 +27,7 @@ class Row:
         forbidden: names that must not be found broken even then.
         tolerated: the settings in use permit what is expected, so that it is told as allowed: that counts as found.
         faults: how many a plan may have: the same for every policy.
+        rare: takes too many seeds for ``--quick``, which only listens to its sound scenarios.
         twins: further scenarios that are sound by another design, by name; nothing may be reported of them either.
     """
 
@@ -38,6 +39,7 @@ class Row:
     forbidden: tuple[str, ...] = ()
     tolerated: bool = False
     faults: int = 4
+    rare: bool = False
     twins: tuple[tuple[str, Callable[[], Scenario]], ...] = ()
 
     def is_found(self, trial: Trial) -> bool:

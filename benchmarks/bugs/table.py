@@ -42,13 +42,13 @@ def table(rows: Sequence[Row], hunts: Hunts, listened: Mapping[str, tuple[int, l
     drawn.add_column("found as")
     drawn.add_column("reports about sound", justify="right")
     for row in rows:
-        found = dict.fromkeys(name for hunt in hunts[row.name].values() for name in hunt.found)
+        found = dict.fromkeys(name for hunt in hunts.get(row.name, {}).values() for name in hunt.found)
         seeds, alarms = listened.get(row.name, (0, []))
         drawn.add_row(
             row.number,
             row.name,
             row.source,
-            *(_cell(hunts[row.name].get(name)) for name in policies),
+            *(_cell(hunts.get(row.name, {}).get(name)) for name in policies),
             ", ".join(found),
             f"{len(alarms)} in {seeds:,}" if seeds else "",
         )
@@ -73,7 +73,7 @@ def as_values(rows: Sequence[Row], hunts: Hunts, listened: Mapping[str, tuple[in
                 "number": row.number,
                 "name": row.name,
                 "source": row.source,
-                "policies": {name: _hunt_values(hunt) for name, hunt in hunts[row.name].items()},
+                "policies": {name: _hunt_values(hunt) for name, hunt in hunts.get(row.name, {}).items()},
                 "sound_seeds": seeds,
                 "sound_reports": [
                     f"{alarm.scenario}, {alarm.policy}, seed {alarm.seed}: {alarm.text}" for alarm in alarms

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from kafkasim.check.budget import Budget
+from kafkasim.check.consumer_oracles import check_consistency, check_deliveries
 from kafkasim.check.log_oracles import LogView
 from kafkasim.check.report import Report
 from kafkasim.check.run import check_history
@@ -87,6 +89,30 @@ def test_a_doubled_batch() -> None:
         assert report.ok is not breach
         found = report.findings if breach else report.allowed
         assert [finding.invariant for finding in found] == ["log-duplicate"]
+
+
+class _AskedBudget(Budget):
+    """Excuses everything, and remembers of when it was asked."""
+
+    def __init__(self) -> None:
+        super().__init__(())
+        self.asked: list[tuple[int, int]] = []
+
+    def excuse(self, tp: TopicPartition, offset: int, at_us: int) -> str:
+        self.asked.append((offset, at_us))
+        return "too much was harmed"
+
+
+def test_what_was_read_before_a_loss_is_what_the_loss_excuses() -> None:
+    """However much later the reader goes back: the time of the first reading counts."""
+    first, other = placed(0), placed(0, count=3)
+    events = [Delivered(at_us, "c", "g", T0, batch, 0, 1) for at_us, batch in ((3, first), (9, other))]
+    logs = {T0: LogView([other], replication_factor=3, min_insync_replicas=2)}
+    for check in (check_deliveries, check_consistency):
+        budget, report = _AskedBudget(), Report()
+        check(events, logs, report, budget=budget)
+        assert report.ok
+        assert [at_us for _, at_us in budget.asked] == [3]
 
 
 def test_poll_back_and_poll_skip() -> None:
