@@ -5,7 +5,8 @@ Inputs:   work, on_answer through ``core.send``.      Effects: Send (ShareFetch,
 Rule 1:   one request at a time; acknowledgements that come meanwhile wait, those of a synchronous commit go first.
 Rule 2:   a fetch carries what was acknowledged meanwhile; without a fetch it goes alone, as ShareAcknowledge.
 Rule 3:   the session is what the broker knows: epoch 0 names every partition, later requests only what changed. Any failure of
-          the session starts it anew.
+          a request, and a connection that broke, starts it anew.
+Rule 4:   nothing waits for a connection: what is acknowledged while it is down fails at once.
 """
 
 from __future__ import annotations
@@ -139,12 +140,15 @@ class ShareBroker:
         for tip in forgotten:
             del self._in_session[tip]
         self._in_session.update(added)
-        self._send(request, Sent(acks, True, False, None, dict(self._in_session)), now_us)
+        timeout_us = (config.ms("socket.timeout.ms") + config.ms("fetch.wait.max.ms")) * 1000
+        self._send(request, Sent(acks, True, False, None, dict(self._in_session)), now_us, timeout_us)
 
     def _acknowledge(self, acks: list[AckBatch], commit: object | None, now_us: int, *, is_last: bool = False) -> None:
         engine = self._engine
-        if not self.has_session:
-            self._engine.on_acknowledged(acks, dict.fromkeys([b.tip for b in acks], _LOST), commit, now_us)
+        is_up = engine.is_up(self.node)
+        if not is_up or not self.has_session:
+            error = ErrorCode.INVALID_SHARE_SESSION_EPOCH if is_up else ErrorCode._TRANSPORT
+            engine.on_acknowledged(acks, dict.fromkeys([batch.tip for batch in acks], error), commit, now_us)
             self._after(is_last, now_us)
             return
         epoch = FINAL_SESSION_EPOCH if is_last else self._epoch
@@ -152,9 +156,9 @@ class ShareBroker:
         request = ShareAcknowledgeRequest(engine.group_id, engine.member_id, epoch, parts, _renews(acks))
         self._send(request, Sent(acks, False, is_last, commit, {}), now_us)
 
-    def _send(self, request: Any, sent: Sent, now_us: int) -> None:
+    def _send(self, request: Any, sent: Sent, now_us: int, timeout_us: int | None = None) -> None:
         self._sent = sent
-        self._engine.send(self.node, request, self._on_answer, now_us=now_us)
+        self._engine.send(self.node, request, self._on_answer, now_us=now_us, timeout_us=timeout_us)
 
     def _on_answer(
         self, response: ShareFetchResponse | ShareAcknowledgeResponse | None, error: ErrorCode, now_us: int
@@ -194,9 +198,6 @@ class ShareBroker:
         """The session is gone: the next fetch opens another."""
         self._epoch = 0
         self._in_session = {}
-
-
-_LOST = ErrorCode.INVALID_SHARE_SESSION_EPOCH
 
 
 def _renews(acks: list[AckBatch]) -> bool:

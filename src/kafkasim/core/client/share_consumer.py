@@ -6,7 +6,7 @@ Rule 1:   a poll that finds nothing asks one broker for records; one that brough
           records are there: the application need not poll for that.
 Rule 2:   acknowledgements are never sent twice; one that failed is told and forgotten.
 Rule 3:   who does not poll for ``max.poll.interval.ms`` leaves the group, and keeps its session and its locks.
-Differs:  where librdkafka waits for a connection before it picks a broker, the request waits for the connection here.
+Rule 4:   only a broker whose connection is up is asked for records; the others are connected to again and again.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from kafkasim.core.client.share_brokers import ShareBroker
 from kafkasim.core.client.share_membership import ShareMembership
 from kafkasim.core.model.client_config import ClientConfig
 from kafkasim.core.model.consumer_group_messages import TopicPartitions
+from kafkasim.core.model.effects import MAIN_CHANNEL, NEVER_US
 from kafkasim.core.model.errors import ErrorCode
 from kafkasim.core.model.ids import Draw, NodeId, TopicPartition
 from kafkasim.core.model.message import slotted
@@ -42,6 +43,15 @@ _TRANSLATED = {
     ErrorCode._TIMED_OUT: ErrorCode.REQUEST_TIMED_OUT,
     ErrorCode._TIMED_OUT_QUEUE: ErrorCode.REQUEST_TIMED_OUT,
 }
+#: After these the next broker is asked at once: the session begins anew, or the connection is down.
+_AT_ONCE = frozenset(
+    {
+        ErrorCode.SHARE_SESSION_NOT_FOUND,
+        ErrorCode.INVALID_SHARE_SESSION_EPOCH,
+        ErrorCode._TRANSPORT,
+        ErrorCode._TIMED_OUT,
+    }
+)
 _STALE = frozenset(
     {
         ErrorCode.NOT_LEADER_OR_FOLLOWER,
@@ -96,6 +106,7 @@ class ShareConsumerEngine(ClientCore):
         self._picked = -1
         self._poll_timer: Timer | None = None
         self._retry_timer: Timer | None = None
+        self._connect_timer: Timer | None = None
         self._closing: Operation | None = None
         self._left_group = False
 
@@ -145,6 +156,7 @@ class ShareConsumerEngine(ClientCore):
             leader = self.metadata.leader(tp)
             if leader >= 0:
                 self._broker(leader).wanted[tip] = tp
+        self._keep_connected(now_us)
         self.maybe_fetch(now_us)
 
     def _broker(self, node: NodeId) -> ShareBroker:
@@ -158,12 +170,31 @@ class ShareConsumerEngine(ClientCore):
             self._resolve(now_us)
 
     def on_connection(self, node: NodeId, channel: int, is_up: bool, now_us: int) -> None:
-        if is_up:
+        if not is_up:
+            self._membership.on_connection_lost(node, channel, now_us)
+            broker = self._brokers.get(node)
+            if broker is not None and channel == MAIN_CHANNEL:
+                broker.reset()
+        elif channel == MAIN_CHANNEL:
+            self.call_at(now_us, self.maybe_fetch)
+        self._keep_connected(now_us)
+
+    def _keep_connected(self, now_us: int) -> None:
+        """Bring up the connections to all brokers that lead something of the assignment."""
+        if self.closed or self._closing is not None:
             return
-        self._membership.on_connection_lost(node, channel, now_us)
-        broker = self._brokers.get(node)
-        if broker is not None and channel == 0:
-            broker.reset()
+        again_us = NEVER_US
+        for node, broker in self._brokers.items():
+            if broker.wanted and not self.is_up(node):
+                self.connect(node, now_us)
+                ready_us = self.ready_us(node)
+                if now_us < ready_us < again_us:
+                    again_us = ready_us
+        if self._connect_timer is not None:
+            self._connect_timer.cancel()
+            self._connect_timer = None
+        if again_us < NEVER_US:
+            self._connect_timer = self.call_at(again_us, self._keep_connected)
 
     # --- polling -----------------------------------------------------------------------------------------------------
 
@@ -323,7 +354,7 @@ class ShareConsumerEngine(ClientCore):
             self._picked = (self._picked + 1) % len(tips)
             leader = self.metadata.leader(self._assigned[tips[self._picked]])
             broker = self._brokers.get(leader)
-            if broker is not None and not broker.is_busy:
+            if broker is not None and not broker.is_busy and self.is_up(leader):
                 self._fetching += 1
                 broker.fetch(now_us)
                 return
@@ -353,10 +384,7 @@ class ShareConsumerEngine(ClientCore):
             self._wants_records = False
             self._queue.append(delivered)
             self.wake = True
-        elif response is None and error not in (
-            ErrorCode.SHARE_SESSION_NOT_FOUND,
-            ErrorCode.INVALID_SHARE_SESSION_EPOCH,
-        ):
+        elif response is None and error not in _AT_ONCE:
             self._retry_later(now_us)
 
     def on_hints(self, parts: Iterable[Any], now_us: int) -> None:

@@ -71,7 +71,7 @@ class BrokerNode:
         self.data_plane = DataPlane(ctx, now_us)
         self.groups = GroupCoordinator(ctx, self.data_plane, self.metadata_api.create_topic)
         share_coordinator = ShareCoordinator(ctx, self.data_plane)
-        persister = SharePersister(ctx, share_coordinator, self.metadata_api.create_topic)
+        self._persister = persister = SharePersister(ctx, share_coordinator, self.metadata_api.create_topic)
         self.share_plane = SharePlane(ctx, self.data_plane, persister)
         self.share_groups = ShareGroupCoordinator(ctx, self.data_plane, persister, self.groups.has_group)
         self.groups.list_share_groups = self.share_groups.listed
@@ -87,6 +87,7 @@ class BrokerNode:
             on_running=self._enable_request_processing,
             on_stopped=self._stop,
         )
+        self.life_cycle.on_allowed = self._give_back
         #: Requests that arrived before the broker was unfenced; None once they are processed.
         self._early: list[Call] | None = []
         self._components: tuple[Component, ...] = (
@@ -163,7 +164,14 @@ class BrokerNode:
 
     def begin_shutdown(self, now_us: int) -> None:
         """Ask the controller to move leaderships away; the process ends when it allows."""
+        self.share_plane.begin_shutdown()
         self.life_cycle.shutdown(now_us)
+
+    def _give_back(self, now_us: int) -> bool:
+        """The controller lets the broker go: what share consumers hold is released first. True if that is done."""
+        self._persister.on_idle = self.life_cycle.finish
+        self.share_plane.give_back(now_us)
+        return self._persister.is_idle
 
     def _stop(self, now_us: int) -> None:
         for component in reversed(self._components):

@@ -46,6 +46,8 @@ _STARTING_PAUSE_US = 10_000
 _SHUTDOWN_PAUSE_US = 50_000
 _FAILURE_PAUSE_US = 100_000
 _SHUTDOWN_DEADLINE_US = 300_000_000
+#: About as long as closing everything down takes a real broker: what is sent at the beginning of it is still answered.
+_LAST_WRITES_US = 500_000
 
 #: States of a broker (BrokerState).
 NOT_RUNNING = "not_running"
@@ -101,6 +103,8 @@ class LifeCycle:
         self._drives_raft = drives_raft
         self._on_running = on_running
         self._on_stopped = on_stopped
+        #: Called when the controller lets the broker go; who returns False calls ``finish`` when its last writes are done.
+        self.on_allowed: Callable[[int], bool] = lambda now_us: True
         self.state = NOT_RUNNING
         #: As the controller's last answer had it.
         self.fenced = True
@@ -205,6 +209,11 @@ class LifeCycle:
         self._ctx.note("controlled-shutdown", self._ctx.node_id)
         self._communicate_at_once(now_us)
 
+    def finish(self, now_us: int) -> None:
+        """The last writes of a controlled shutdown are done."""
+        if self.state == PENDING_CONTROLLED_SHUTDOWN:
+            self._stop(now_us)
+
     def _stop(self, now_us: int) -> None:
         self.state = SHUTTING_DOWN
         self._next_us = self.search_us = self._give_up_us = NEVER_US
@@ -291,7 +300,9 @@ class LifeCycle:
                     self._on_running(now_us)
         elif self.state == PENDING_CONTROLLED_SHUTDOWN:
             if response.should_shut_down:
-                self._stop(now_us)
+                self._give_up_us = min(self._give_up_us, now_us + _LAST_WRITES_US)
+                if self.on_allowed(now_us):
+                    self.finish(now_us)
                 return
             if not self._got_shutdown_answer:
                 self._got_shutdown_answer = True

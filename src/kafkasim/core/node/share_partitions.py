@@ -3,6 +3,7 @@
 Mirrors:  SharePartitionManager, SharePartitionCache, SharePartition.maybeInitialize and writeShareGroupState (KIP-932).
 Inputs:   get, touched, on_deadline, on_image, drop_group.     Effects: Note; asks of the share persister.
 Rule 1:   a share partition lives as long as this broker leads its partition in one epoch, and some session of its group is open.
+          A broker on its way out keeps those that it handed over: nobody is told of a replica that it stops anyway.
 Rule 2:   whoever touched a share partition calls ``touched``: its writes go out, its deadline is armed.
 Rule 3:   those who wait for a share partition are woken by ``wake(key)``; nobody is called back in the middle of an input.
 """
@@ -16,7 +17,7 @@ from kafkasim.core.controller.image import ImageDelta
 from kafkasim.core.model.admin_messages import BROKER_RESOURCE, GROUP_RESOURCE
 from kafkasim.core.model.effects import NEVER_US
 from kafkasim.core.model.errors import ErrorCode
-from kafkasim.core.model.ids import NO_EPOCH, TopicPartition
+from kafkasim.core.model.ids import NO_EPOCH, NO_LEADER, TopicPartition
 from kafkasim.core.model.share_messages import (
     UNINITIALIZED_START_OFFSET,
     PartitionState,
@@ -86,6 +87,8 @@ class SharePartitions:
         self.by_tp: dict[TopicPartition, dict[Key, None]] = {}
         self._timers: Timers[Key] = Timers()
         self.notes = ShareNotes(ctx)
+        #: A controlled shutdown has begun.
+        self.is_leaving = False
         #: Why a share partition could not be loaded; told to the fetches that wait for it.
         self.failures: dict[Key, ErrorCode] = {}
 
@@ -242,6 +245,10 @@ class SharePartitions:
         for key in [key for key in self._partitions if key[0] == group_id]:
             self.drop(key, now_us)
 
+    def _is_in_sync(self, tp: TopicPartition) -> bool:
+        state = self._ctx.image.partition(tp)
+        return state is not None and state.leader != NO_LEADER and self._ctx.node_id in state.isr
+
     def on_image(self, delta: ImageDelta, now_us: int) -> None:
         if not self._partitions:
             return
@@ -249,6 +256,8 @@ class SharePartitions:
             for key in [key for key in self._partitions if key[1].topic_id == topic.topic_id]:
                 self.drop(key, now_us)
         for tp in delta.partitions:
+            if self.is_leaving and not self._is_in_sync(tp):
+                continue
             for key in list(self.by_tp.get(tp, ())):
                 leader, _ = self.leader(key[1])
                 epoch = NO_EPOCH if leader is None else leader.leader_epoch

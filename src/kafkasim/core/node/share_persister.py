@@ -2,7 +2,8 @@
 
 Mirrors:  org.apache.kafka.server.share.persister.DefaultStatePersister, PersisterStateManager (KIP-932).
 Inputs:   ask, on_deadline.     Effects: Send (channel SHARE_STATE).
-Rule 1:   requests to one shard of the coordinator go one at a time; what came meanwhile goes together, in order.
+Rule 1:   requests of one kind to one shard of the coordinator go one at a time to the broker that leads it; what came meanwhile
+          goes together, in order. One that is never answered holds up nobody once another broker leads.
 Rule 2:   a coordinator that moved, is not there or does not answer is tried again with a growing pause, five times in all.
 """
 
@@ -15,7 +16,7 @@ from kafkasim.core.controller.image import leader_of
 from kafkasim.core.group.partitioning import coordinator_partition
 from kafkasim.core.model.effects import NEVER_US, SHARE_STATE_CHANNEL
 from kafkasim.core.model.errors import ErrorCode
-from kafkasim.core.model.ids import TopicPartition
+from kafkasim.core.model.ids import NodeId, TopicPartition
 from kafkasim.core.model.message import slotted
 from kafkasim.core.model.share_messages import (
     SHARE_GROUP_STATE_TOPIC,
@@ -43,6 +44,8 @@ _RETRIED = frozenset(
 
 #: ``done(state, now_us)``.
 StateDone: TypeAlias = Callable[[PartitionState, int], None]
+#: (shard, its leader, kind of request)
+Line: TypeAlias = "tuple[int, NodeId, Callable[..., Any]]"
 
 
 @slotted
@@ -66,10 +69,16 @@ class SharePersister:
         self._ctx = ctx
         self._coordinator = coordinator
         self._create_topic = create_topic
-        #: Shard -> what waits for the request in flight to be answered; a shard without one is not in here.
-        self._waiting: dict[int, list[Ask]] = {}
+        #: What waits for the request in flight to be answered; where none is, there is no entry.
+        self._waiting: dict[Line, list[Ask]] = {}
         self._later: list[tuple[int, Ask]] = []
         self.deadline_us = NEVER_US
+        #: Called when nothing waits for an answer any more.
+        self.on_idle: Callable[[int], None] | None = None
+
+    @property
+    def is_idle(self) -> bool:
+        return not self._waiting and not self._later
 
     def ask(
         self, kind: Callable[..., Any], group_id: str, tip: TopicIdPartition, part: Any, done: StateDone, now_us: int
@@ -91,9 +100,13 @@ class SharePersister:
             self._retry(ask, ErrorCode.COORDINATOR_NOT_AVAILABLE, now_us)
             return
         number = coordinator_partition(coordinator_key(ask.group_id, ask.tip), len(topic.partitions))
-        waiting = self._waiting.get(number)
-        if waiting is None:
-            self._send(number, [ask], now_us)
+        leader = leader_of(self._ctx.image, TopicPartition(SHARE_GROUP_STATE_TOPIC, number))
+        line = (number, leader, ask.kind)
+        waiting = self._waiting.get(line)
+        if leader < 0:
+            self._retry(ask, ErrorCode.COORDINATOR_NOT_AVAILABLE, now_us)
+        elif waiting is None:
+            self._send(line, [ask], now_us)
         else:
             waiting.append(ask)
 
@@ -106,29 +119,29 @@ class SharePersister:
         self._later.append((at_us, ask))
         self.deadline_us = min(self.deadline_us, at_us)
 
-    def _send(self, number: int, asks: list[Ask], now_us: int) -> None:
+    def _send(self, line: Line, asks: list[Ask], now_us: int) -> None:
         """Send as many of ``asks`` as go into one request; the rest waits."""
-        first = asks[0]
-        together = [ask for ask in asks if ask.kind is first.kind and ask.group_id == first.group_id]
-        self._waiting[number] = [ask for ask in asks if ask not in together]
-        request = first.kind(first.group_id, tuple(ask.part for ask in together))
-        leader = leader_of(self._ctx.image, TopicPartition(SHARE_GROUP_STATE_TOPIC, number))
+        group_id = asks[0].group_id
+        together = [ask for ask in asks if ask.group_id == group_id]
+        self._waiting[line] = [ask for ask in asks if ask.group_id != group_id]
+        _, leader, kind = line
+        request = kind(group_id, tuple(ask.part for ask in together))
 
         def answered(response: ShareGroupStateResponse | None, error: ErrorCode, now_us: int) -> None:
-            waiting = self._waiting.pop(number)
+            waiting = self._waiting.pop(line)
             if waiting:
-                self._send(number, waiting, now_us)
+                self._send(line, waiting, now_us)
             for index, ask in enumerate(together):
                 state = PartitionState(ask.tip, error) if response is None else response.partitions[index]
                 if state.error in _RETRIED:
                     self._retry(ask, state.error, now_us)
                 else:
                     ask.done(state, now_us)
+            if self.on_idle is not None and self.is_idle:
+                self.on_idle(now_us)
 
         if leader == self._ctx.node_id:
             self._coordinator.handle(request, lambda response, at_us: answered(response, ErrorCode.NONE, at_us), now_us)
-        elif leader < 0:
-            answered(None, ErrorCode.COORDINATOR_NOT_AVAILABLE, now_us)
         else:
             self._ctx.requests.send(
                 leader, request, answered, timeout_us=_REQUEST_TIMEOUT_US, now_us=now_us, channel=SHARE_STATE_CHANNEL

@@ -128,8 +128,17 @@ class SharePlane:
     def on_image(self, delta: ImageDelta, now_us: int) -> None:
         self.partitions.on_image(delta, now_us)
 
+    def begin_shutdown(self) -> None:
+        """Leaderships are about to move away."""
+        self.partitions.is_leaving = True
+
+    def give_back(self, now_us: int) -> None:
+        """The connections are about to close, and with them the sessions: what was acquired is given back, and persisted."""
+        for session in self.sessions.everybody():
+            self._end_session(session, now_us)
+
     def shutdown(self, now_us: int) -> None:
-        """Nothing of a share partition is only here: what was acquired is not kept."""
+        """Nothing of a share partition is only here."""
 
     def _on_visible(self, tp: TopicPartition) -> None:
         for key in self.partitions.by_tp.get(tp, ()):
@@ -152,13 +161,9 @@ class SharePlane:
             elif self.partitions.tp_of(tip) is None:
                 exchange.acks[tip] = ErrorCode.UNKNOWN_TOPIC_ID
             elif partition is None or partition.status != ACTIVE:
-                exchange.acks[tip] = self._unknown(tip)
+                exchange.acks[tip] = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION  # Also where it was led from here until now.
             else:
                 self._acknowledge(exchange, member_id, partition, part.acknowledgements, now_us)
-
-    def _unknown(self, tip: TopicIdPartition) -> ErrorCode:
-        _, error = self.partitions.leader(tip)
-        return error if error is not _NONE else ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
 
     def _acknowledge(
         self,
@@ -325,7 +330,10 @@ class SharePlane:
             if key in self.partitions.failures:
                 exchange.fetched[tip] = self._failed(tip, self.partitions.failures[key])
             elif self.partitions.known(key) is None:
-                exchange.fetched[tip] = self._failed(tip, self._unknown(tip))
+                _, error = self.partitions.leader(tip)
+                if error is _NONE:
+                    error = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+                exchange.fetched[tip] = self._failed(tip, error)
         partitions = self._acquirable(exchange)
         left = request.max_records
         for index, partition in enumerate(partitions):

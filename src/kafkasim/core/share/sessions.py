@@ -130,6 +130,9 @@ class ShareSessions:
         """The sessions that were opened over a connection."""
         return [self._sessions[key] for key in self._by_connection.get(connection_id, {})]
 
+    def everybody(self) -> list[ShareSession]:
+        return list(self._sessions.values())
+
     def close_connection(self, connection_id: int) -> list[str]:
         """The connection is gone: the groups that had sessions over it."""
         return list(self._groups.pop(connection_id, {}))
