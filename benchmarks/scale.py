@@ -1,10 +1,10 @@
-"""How time and memory grow: idle partitions, consumer groups, members of one group, each point in a fresh process.
+"""How time and memory grow: idle partitions, consumer groups, members of one group or share group, each point in a fresh process.
 
 The exponent is the slope on logarithmic axes: 1 is linear. What a cluster costs anyway flattens the small points, so the slope of
 the last step stands beside that of all. Memory is what the process holds more than before the work; its exponent is that of the
 total. Virtual time is what the cluster's own timers need.
 
-    python -m benchmarks.scale [--large] [--only partitions|groups|members|consumers] [--profile]
+    python -m benchmarks.scale [--large] [--only partitions|groups|members|consumers|shares] [--profile]
 
 ``--large`` adds 10^6 partitions, 10^3 groups and 10^3 members (minutes, and gigabytes for the partitions).
 """
@@ -23,14 +23,18 @@ from benchmarks.measure import exponent, in_fresh_process, machine, resident_byt
 IDLE_SECONDS = 10.0
 IDLE_PARTITION_SECONDS = 60.0
 RECORDS = 1_000
+SHARED_PARTITIONS = 24
+SHARED_RECORDS = 24_000
+SHARED_BATCH = 10
 POINTS = {
     "partitions": (1_000, 10_000, 100_000),
     "groups": (1, 10, 100),
     "members": (10, 30, 100),
     "consumers": (100, 1_000, 10_000),
+    "shares": (10, 100, 1_000),
 }
 LARGE = {"partitions": (1_000_000,), "groups": (1_000,), "members": (1_000,)}
-TINY = {"partitions": (100, 300), "groups": (1, 4), "members": (2, 6), "consumers": (2, 6)}
+TINY = {"partitions": (100, 300), "groups": (1, 4), "members": (2, 6), "consumers": (2, 6), "shares": (2, 30)}
 _TOPIC = "call.completed"
 
 Figures = dict[str, float]
@@ -151,6 +155,67 @@ def consumers(count: int) -> Figures:
         }
 
 
+def shares(count: int) -> Figures:
+    """One share group with so many members on 24 partitions: all join, then 24,000 records are delivered and acknowledged.
+
+    Records come in batches of ten, which is what a member gets at a time; partitions have up to 42 members each.
+    Seconds are processor time.
+    """
+    import kafkasim
+    from kafkasim.confluent_kafka import ShareConsumer
+    from kafkasim.extras import ShareGroups
+
+    with kafkasim.Cluster(brokers=3, seed=1, config={"group.share.max.size": 1_000}) as cluster:
+        cluster.create_topic(_TOPIC, partitions=SHARED_PARTITIONS, replication_factor=3)
+        gc.collect()
+        before = resident_bytes()
+        started = time.process_time()
+        settings = {
+            "bootstrap.servers": cluster.bootstrap_servers,
+            "group.id": "ml-training",
+            "max.poll.records": SHARED_BATCH,
+        }
+        consumers = [ShareConsumer(settings) for _ in range(count)]
+        for consumer in consumers:
+            consumer.subscribe([_TOPIC])
+        admin = ShareGroups(cluster.bootstrap_servers)
+        _share(cluster, admin, consumers)
+        joined = time.process_time()
+        virtual, events = cluster.now, cluster.kernel.events
+        producer = cluster.producer(batch_num_messages=SHARED_BATCH)
+        for index in range(SHARED_RECORDS):
+            producer.produce(_TOPIC, b"x" * 200, partition=index // SHARED_BATCH % SHARED_PARTITIONS)
+            producer.poll(0)
+        producer.flush()
+        got = 0
+        while got < SHARED_RECORDS:
+            got += sum(len(consumer.poll(0)) for consumer in consumers)
+            cluster.run_for(0.05)
+        for consumer in consumers:
+            consumer.commit_sync()
+        assert got == SHARED_RECORDS, got
+        assert sum(part.lag for part in admin.offsets("ml-training")) == 0
+        return {
+            "join s": joined - started,
+            "join virtual s": virtual,
+            "deliver s": time.process_time() - joined,
+            "deliver virtual s": cluster.now - virtual,
+            "events": cluster.kernel.events - events,
+            "bytes a member": (resident_bytes() - before) / count,
+        }
+
+
+def _share(cluster: Any, admin: Any, consumers: list[Any]) -> None:
+    """Poll until each member has partitions, and has asked each of their leaders once."""
+    assigned = 0
+    while assigned < len(consumers):
+        cluster.run_for(0.5)
+        for consumer in consumers:
+            consumer.poll(0)
+        assigned = sum(1 for member in admin.describe("ml-training").members if member.assignment)
+    cluster.run_for(10.0)
+
+
 def _join(cluster: Any, consumers: list[Any]) -> None:
     """Poll until each has partitions; the waiting in between is the cluster's, or a thousand polls would take it in turns."""
     waiting = list(consumers)
@@ -166,6 +231,7 @@ WORK: dict[str, Callable[[int], Figures]] = {
     "groups": groups,
     "members": members,
     "consumers": consumers,
+    "shares": shares,
 }
 
 
