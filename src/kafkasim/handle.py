@@ -21,6 +21,7 @@ from kafkasim.sim.cluster import SimulatedCluster
 from kafkasim.sim.files import write_whole
 from kafkasim.sim.hosts import Host
 from kafkasim.sim.tasks import Task
+from kafkasim.watch import Watch
 
 if TYPE_CHECKING:
     from kafkasim.check.budget import Budget
@@ -63,8 +64,10 @@ class Cluster(SimulatedCluster):
         self._installed_for_tasks = False
         self._clients_to_close: list[Any] = []
         self._guarantees: list[Guarantee] = []
-        #: What oracles that watch the run have to say; ``check`` tells it first, as they are nearer to a cause.
+        #: What oracles besides ``watch`` have to say, which ``check`` tells too.
         self.watched: list[Report] = []
+        #: The oracles that see what servers do.
+        self.watch = Watch(self) if self.records_history else None
         self._shared_producer: Producer | None = None
         self._facts: Facts | None = None
         self._ledger: Ledger | None = None
@@ -354,15 +357,21 @@ class Cluster(SimulatedCluster):
 
     def check(self) -> Report:
         """Hold the history of this run, and the logs as they are now, against what Kafka promises for the settings in use."""
+        from kafkasim.check.log_oracles import budget_of
         from kafkasim.check.report import Report
         from kafkasim.check.run import check_history
 
         report = Report()
+        views = self._log_views()
+        budget = budget_of(self.history.events, views)
+        if self.watch is not None:
+            report.take(self.watch.report(budget))
         for watched in self.watched:
             report.take(watched)
-        report.take(check_history(self.history.events, self._log_views(), guarantees=self._guarantees))
+        report.take(check_history(self.history.events, views, guarantees=self._guarantees, budget=budget))
         for task in self.scheduler.failed:
             report.add("task-failed", f"task {task.name!r} ended with {task.exception!r}")
+        report.sort()
         return report
 
     def budget(self) -> Budget:

@@ -15,6 +15,7 @@ from kafkasim.core.model.metadata import (
     RECOVERING,
     BrokerRegistrationChangeRecord,
     ClearElrRecord,
+    FeatureLevelRecord,
     MetadataBatch,
     MetadataRecord,
     PartitionChangeRecord,
@@ -23,6 +24,8 @@ from kafkasim.core.model.metadata import (
     RemoveTopicRecord,
     TopicRecord,
 )
+
+_ELR_FEATURE = "eligible.leader.replicas.version"
 
 
 @attrs.define(slots=True, eq=False)
@@ -40,9 +43,9 @@ class PartitionView:
     #: ELR and LastKnownElr were emptied by ClearElrRecord since the partition lost its leader.
     cleared: bool = False
     #: Leader epochs that began with an unclean election.
-    unclean_epochs: list[int] = attrs.field(factory=list)
+    unclean_epochs: tuple[int, ...] = ()
     #: Members of the ELR that were no replicas for a while: Kafka 4.3 keeps them there (docs/fidelity.md).
-    stale_elr: dict[NodeId, None] = attrs.field(factory=dict)
+    stale_elr: tuple[NodeId, ...] = ()
     #: Who got into the ISR because a reassignment was cancelled that left nobody else in it: alive or not, complete or not.
     reverted: tuple[NodeId, ...] = ()
 
@@ -56,6 +59,10 @@ class MetadataOracle:
     def __init__(self, report: Report) -> None:
         #: Brokers whose disks may have lost what they acknowledged, until they register anew.
         self.unsound: dict[NodeId, None] = {}
+        #: Something else was committed than before: what is known of partitions means nothing any more.
+        self.is_contradictory = False
+        #: KIP-966 is in force: the feature eligible.leader.replicas.version.
+        self.has_elr = True
         self._report = report
         self._log: list[MetadataBatch] = []
         self._names: dict[str, str] = {}
@@ -77,12 +84,15 @@ class MetadataOracle:
 
     def take(self, batch: MetadataBatch) -> list[tuple[str, int]]:
         """Returns the partitions that changed."""
+        if self.is_contradictory:
+            return []
         end = self._log[-1].next_offset if self._log else 0
         if batch.base_offset < end:
             self._compare(batch)
             return []
         if batch.base_offset != end:
-            self._report.add("metadata-match", f"a batch at {batch.base_offset} is committed, the log ends at {end}")
+            self._contradict(f"a batch at {batch.base_offset} is committed, the log ends at {end}")
+            return []
         if self._log and batch.epoch < self._log[-1].epoch:
             self._report.add("epoch-monotony", f"epoch {batch.epoch} at {end} after {self._log[-1].epoch}")
         self._log.append(batch)
@@ -90,7 +100,8 @@ class MetadataOracle:
         changed = [view for view in map(self._replay, batch.records) if view is not None]
         for view in changed:
             self._check(view)
-        for node in self._inactive:
+        # (Without ELR the last member of an ISR stays in it, fenced or not.)
+        for node in self._inactive if self.has_elr else ():
             if self._in_isr.get(node, 0):
                 self._report.add(
                     "fenced-not-in-isr", f"broker {node} is fenced and in {self._in_isr[node]} ISRs at {end}"
@@ -105,7 +116,11 @@ class MetadataOracle:
             low, high = (middle + 1, high) if self._log[middle].base_offset < batch.base_offset else (low, middle)
         known = self._log[low] if low < len(self._log) else None
         if known is None or known.base_offset != batch.base_offset or known.records != batch.records:
-            self._report.add("metadata-match", f"other records at {batch.base_offset} than were committed before")
+            self._contradict(f"other records at {batch.base_offset} than were committed before")
+
+    def _contradict(self, text: str) -> None:
+        self.is_contradictory = True
+        self._report.add("metadata-match", text, cause="committed metadata changed")
 
     # --- replay --------------------------------------------------------------------------------------------------------
 
@@ -138,7 +153,10 @@ class MetadataOracle:
             for view in [view for topic_id in chosen for view in self._partitions.get(topic_id, [])]:
                 view.elr = view.last_known_elr = ()
                 view.cleared = view.leader < 0
-                view.stale_elr = {}
+                view.stale_elr = ()
+        elif isinstance(record, FeatureLevelRecord):
+            if record.name == _ELR_FEATURE:
+                self.has_elr = record.feature_level > 0
         elif isinstance(record, RegisterBrokerRecord):
             self._register(record)
         elif isinstance(record, BrokerRegistrationChangeRecord):
@@ -179,9 +197,10 @@ class MetadataOracle:
             view.leader = record.leader
             view.cleared = False
             if record.leader_recovery_state == RECOVERING or (record.leader >= 0 and record.leader in view.reverted):
-                view.unclean_epochs.append(view.leader_epoch)
+                view.unclean_epochs = (*view.unclean_epochs, view.leader_epoch)
         known = [node for node in view.stale_elr if node in view.elr]
-        view.stale_elr = dict.fromkeys([*known, *(node for node in view.elr if node not in view.replicas)])
+        gone = [node for node in view.elr if node not in view.replicas]
+        view.stale_elr = tuple(dict.fromkeys([*known, *gone])) if known or gone else ()
 
     def _is_unclean_revert(self, view: PartitionView, record: PartitionChangeRecord) -> bool:
         """Cancelled with nobody left in the ISR, which Kafka does where unclean elections are allowed: the first replica is put in."""
@@ -209,9 +228,11 @@ class MetadataOracle:
         """B10, and what ISR, ELR and leader are to one another."""
         if view.leader >= 0 and view.leader not in view.isr:
             self._report.add("leader-in-isr", f"{view}")
-        if view.leader >= 0 and view.last_known_elr:
-            self._report.add("recovery-quorum", f"a leader and a last known leader: {view}")
-        if view.leader < 0 and (view.isr != view.reverted or (len(view.last_known_elr) != 1 and not view.cleared)):
-            self._report.add("recovery-quorum", f"no leader, and not exactly one last known leader: {view}")
         if not set(view.isr) <= set(view.replicas) or set(view.isr) & set(view.elr):
             self._report.add("isr-and-elr", f"{view}")
+        if view.leader >= 0 and view.last_known_elr:
+            self._report.add("recovery-quorum", f"a leader and a last known leader: {view}")
+        if not self.has_elr:
+            return
+        if view.leader < 0 and (view.isr != view.reverted or (len(view.last_known_elr) != 1 and not view.cleared)):
+            self._report.add("recovery-quorum", f"no leader, and not exactly one last known leader: {view}")

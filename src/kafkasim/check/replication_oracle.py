@@ -1,22 +1,25 @@
 """Replication held to its promises while it runs: white-box, a constant amount of work an event.
 
 Inputs:   what every replica's log does (``on_append``, ``on_cut``, ...), where high watermarks go, who leads, what was committed
-          to the metadata log. ``kafkasim.testing.audit`` feeds it from a simulated cluster.
+          to the metadata log. ``kafkasim.watch`` feeds it from a simulated cluster.
 Rule 1:   the truth is ``_Committed``: what a leader's high watermark has passed. It only grows, unless an unclean election
           (leader recovery state RECOVERING) gives up a part of it: that is allowed, and told.
 Rule 2:   batches travel by reference, so two logs agree at an offset if the same object stands there.
-Rule 3:   leaders of epochs before the last unclean election say nothing about the truth any more.
+Rule 3:   leaders of epochs before the last unclean election say nothing about the truth any more. Nor is anything said of a
+          partition whose log was compacted, or of a cluster whose metadata log contradicts itself.
+Rule 4:   a partition without records costs nothing, and what is below the start of the log is forgotten.
+Rule 5:   an incomplete leader is told once: what it has is the truth from then on, as it is for its followers.
 Differs:  LastKnownElr holds the last leader only, as Kafka 4.3 writes it; KIP-966 plans as many as min.insync.replicas.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import attrs
 
-from kafkasim.check.metadata_oracle import MetadataOracle, PartitionView
+from kafkasim.check.metadata_oracle import MetadataOracle
 from kafkasim.check.report import Report
 from kafkasim.core.model.ids import NodeId, TopicPartition
 from kafkasim.core.model.metadata import MetadataBatch
@@ -24,6 +27,22 @@ from kafkasim.core.model.records import RecordBatch
 
 #: A partition of one incarnation of a topic: (topic id, number).
 Key = tuple[str, int]
+_MOST_TOLD = 20
+#: Where not every move of a high watermark is looked at closely, so many offsets at most are taken on trust for a while.
+_LOOKED_AT = 64
+#: So many batches below the start of a log are kept before they are forgotten.
+_TRIMMED_AT = 64
+
+#: How each promise is broken, in words that many runs share.
+_CAUSES = {
+    "one-writer-per-epoch": "two brokers wrote in one leader epoch",
+    "leader-completeness": "elected without everything that was committed",
+    "watermark-sanity": "a high watermark beyond what is committed",
+    "log-matching": "replicas differ below the high watermark",
+    "candidate-completeness": "in ISR or ELR without everything that was committed",
+    "weak-ack": "acknowledged before it was committed",
+    "convergence": "replicas differ after all was healed",
+}
 
 
 class _Batches:
@@ -39,16 +58,31 @@ class _Batches:
     def append(self, batch: RecordBatch) -> None:
         self.bases.append(batch.base_offset)
         self.batches.append(batch)
-        self.end = batch.next_offset
+        self.end = batch.base_offset + batch.count
 
     def cut(self, end: int) -> None:
         keep = bisect_left(self.bases, end)
         del self.bases[keep:], self.batches[keep:]
         self.end = end
 
+    def trim(self, start: int) -> None:
+        """Forget the batches that end at or before ``start``, once they are many."""
+        gone = bisect_right(self.bases, start) - 1
+        if gone > _TRIMMED_AT:
+            del self.bases[:gone], self.batches[:gone]
+            self.start = self.bases[0]
+
     def between(self, start: int, end: int) -> list[RecordBatch]:
         """The batches that begin in ``[start, end)``."""
         return self.batches[bisect_left(self.bases, start) : bisect_left(self.bases, end)]
+
+    def holds(self, batch: RecordBatch) -> bool:
+        """Is it in here, where it belongs? Most often it is the last one."""
+        bases, base = self.bases, batch.base_offset
+        if bases and bases[-1] == base:
+            return self.batches[-1] is batch
+        index = bisect_left(bases, base)
+        return index < len(bases) and self.batches[index] is batch
 
     def at(self, offset: int) -> RecordBatch | None:
         """The batch that holds ``offset``."""
@@ -71,7 +105,10 @@ class _Partition:
     copies: dict[NodeId, _Copy] = attrs.field(factory=dict)
     #: Leader epoch -> who wrote in it.
     writers: dict[int, NodeId] = attrs.field(factory=dict)
+    #: Batches that were appended and not committed yet, by identity.
     seen: dict[int, RecordBatch] = attrs.field(factory=dict)
+    #: A cleaned batch is another object than the one that was committed: nothing is said of such logs.
+    is_compacted: bool = False
     #: The newest epoch that a leader began, and the newest one that began with an unclean election.
     leader_epoch: int = -1
     lineage_epoch: int = -1
@@ -80,8 +117,14 @@ class _Partition:
 class ReplicationOracle:
     """``report`` holds what was broken; ``report.allowed`` what unclean elections gave up."""
 
-    def __init__(self) -> None:
+    def __init__(self, now_us: Callable[[], int] = lambda: 0) -> None:
         self.report = Report()
+        #: How many appends and moves of high watermarks were looked at.
+        self.appends = self.marks = 0
+        #: Compare logs at every move of a high watermark; else at elections, changes of ISR and ELR, and now and then.
+        self.is_exact = True
+        self._now_us = now_us
+        self._told: dict[str, int] = {}
         self.metadata = MetadataOracle(self.report)
         self._partitions: dict[Key, _Partition] = {}
         self._controller_epoch = -1
@@ -89,25 +132,34 @@ class ReplicationOracle:
     # --- logs --------------------------------------------------------------------------------------------------------
 
     def on_new_log(self, node: NodeId, key: Key) -> None:
-        self._of(key).copies[node] = _Copy()
+        partition = self._partitions.get(key)
+        if partition is not None:
+            partition.copies[node] = _Copy()
 
     def on_append(self, node: NodeId, key: Key, batch: RecordBatch) -> None:
         """B6: the first to append a batch is the leader that made it; one broker writes in one leader epoch."""
-        partition = self._of(key)
-        copy = partition.copies[node]
-        if id(batch) not in partition.seen:
+        self.appends += 1
+        partition = self._partitions.get(key) or self._begin(key, batch.leader_epoch)
+        copy = partition.copies.get(node)
+        if copy is None:
+            copy = partition.copies[node] = _Copy(_Batches(batch.base_offset), batch.base_offset)
+        log = copy.log
+        if batch.offsets is not None or (batch.base_offset != log.end and log.bases):
+            partition.is_compacted = True
+        if id(batch) not in partition.seen and (
+            batch.base_offset >= partition.committed.end or not partition.committed.holds(batch)
+        ):
             partition.seen[id(batch)] = batch  # kept, so that nothing else gets its id
             writer = partition.writers.setdefault(batch.leader_epoch, node)
-            if writer != node:
+            if writer != node and not partition.is_compacted:
                 self._add(
                     "one-writer-per-epoch", key, f"brokers {writer} and {node} both wrote in epoch {batch.leader_epoch}"
                 )
-        copy.log.append(batch)
-        self.report.count("appends")
+        log.append(batch)
 
     def on_cut(self, node: NodeId, key: Key, start: int, end: int) -> None:
         """The log was truncated, or emptied to go on at ``start``."""
-        copy = self._of(key).copies[node]
+        copy = self._of(key).copies.setdefault(node, _Copy())
         if start == end and start != copy.log.start and copy.log.end != end:
             copy.log = _Batches(start)
             copy.verified = start
@@ -118,8 +170,10 @@ class ReplicationOracle:
 
     def on_leader(self, node: NodeId, key: Key, epoch: int) -> None:
         """B1: who is elected cleanly holds everything that was committed."""
-        partition = self._of(key)
         self.report.count("elections")
+        partition = self._partitions.get(key)
+        if partition is None or partition.is_compacted or self.metadata.is_contradictory:
+            return
         view = self.metadata.view(key)
         is_over = epoch <= partition.leader_epoch or (view is not None and epoch < view.leader_epoch)
         if is_over or node in self.metadata.unsound:
@@ -142,16 +196,18 @@ class ReplicationOracle:
                 self._give_up(key, partition, copy, epoch)
             else:
                 self._add("leader-completeness", key, text)
+                self._give_up(key, partition, copy, epoch, is_told=True)
 
-    def _give_up(self, key: Key, partition: _Partition, leader: _Copy, epoch: int) -> None:
+    def _give_up(self, key: Key, partition: _Partition, leader: _Copy, epoch: int, *, is_told: bool = False) -> None:
         """What the new leader has is the truth from now on."""
         committed = partition.committed
         agreed = committed.end
         for batch in committed.batches:
-            if batch.base_offset >= leader.log.start and leader.log.at(batch.base_offset) is not batch:
+            if batch.base_offset >= leader.log.start and not leader.log.holds(batch):
                 agreed = batch.base_offset
                 break
-        if agreed < committed.end:
+        agreed = min(agreed, max(leader.log.end, committed.start))
+        if agreed < committed.end and not is_told:
             self.report.allow(
                 "acked-loss", f"{self._name(key)}: offsets {agreed} to {committed.end - 1} in an unclean election"
             )
@@ -168,12 +224,18 @@ class ReplicationOracle:
             self._add(
                 "watermark-sanity", key, f"broker {node}: high watermark {high_watermark} outside [{start}, {end}]"
             )
-        partition = self._of(key)
-        self.report.count("high watermarks")
-        if epoch < partition.lineage_epoch:
+        self.marks += 1
+        partition = self._partitions.get(key)
+        if partition is None or partition.is_compacted or self.metadata.is_contradictory:
             return
-        copy = partition.copies[node]
+        copy = partition.copies.get(node)
+        if copy is None or epoch < partition.lineage_epoch:
+            return
         committed = partition.committed
+        if start > copy.log.start:
+            copy.log.trim(start)
+            if is_leader:
+                committed.trim(start)
         if is_leader and high_watermark > committed.end:
             disagreement = self._disagreement(partition, copy, committed.end)
             if disagreement is not None:
@@ -183,9 +245,10 @@ class ReplicationOracle:
                 return
             for batch in copy.log.between(committed.end, high_watermark):
                 committed.append(batch)
+                partition.seen.pop(id(batch), None)
             committed.end = max(committed.end, high_watermark)
             copy.verified = committed.end
-            self._check_candidates(key, partition)
+            self._check_candidates(key, partition, is_exact=self.is_exact)
             return
         if high_watermark > committed.end:
             self._add(
@@ -193,20 +256,28 @@ class ReplicationOracle:
                 key,
                 f"follower {node}: high watermark {high_watermark}, committed is {committed.end}",
             )
-        disagreement = self._disagreement(partition, copy, min(high_watermark, committed.end))
+        end = min(high_watermark, committed.end)
+        if not self.is_exact and copy.log.end >= end < copy.verified + _LOOKED_AT:
+            return
+        disagreement = self._disagreement(partition, copy, end)
         if disagreement is not None:
             self._add("log-matching", key, f"broker {node} (epoch {epoch}): {disagreement}")
 
-    def _check_candidates(self, key: Key, partition: _Partition) -> None:
+    def _check_candidates(self, key: Key, partition: _Partition, *, is_exact: bool = True) -> None:
         """B3: whoever may be elected cleanly holds everything that is committed. Asked when either changes."""
         view = self.metadata.view(key)
-        if view is None or any(epoch > partition.leader_epoch for epoch in view.unclean_epochs[-1:]):
+        if view is None or (view.unclean_epochs and view.unclean_epochs[-1] > partition.leader_epoch):
             return  # (An unclean election gives up a part of the truth as soon as its leader begins.)
-        for node in view.candidates():
+        end = partition.committed.end
+        for node in view.isr if not view.elr and not view.reverted else view.candidates():
             copy = partition.copies.get(node)
-            if copy is None or node in self.metadata.unsound:
+            if copy is None:
+                copy = _Copy()
+            if copy.verified >= end or node in self.metadata.unsound:
                 continue
-            disagreement = self._disagreement(partition, copy, partition.committed.end)
+            if not is_exact and copy.log.end >= end < copy.verified + _LOOKED_AT:
+                continue
+            disagreement = self._disagreement(partition, copy, end)
             if disagreement is not None:
                 self._add(
                     "candidate-completeness", key, f"broker {node} of ISR {view.isr} or ELR {view.elr}: {disagreement}"
@@ -219,7 +290,7 @@ class ReplicationOracle:
         if copy.log.end < end:
             return f"its log ends at {copy.log.end}, {end} is committed"
         for batch in partition.committed.between(copy.verified, end):
-            if batch.base_offset >= copy.log.start and copy.log.at(batch.base_offset) is not batch:
+            if batch.base_offset >= copy.log.start and not copy.log.holds(batch):
                 return (
                     f"another batch than the committed one at offset {batch.base_offset} (epoch {batch.leader_epoch})"
                 )
@@ -231,7 +302,8 @@ class ReplicationOracle:
     def on_acked(self, key: Key, batch: RecordBatch, base_offset: int) -> None:
         """P11: what a leader acknowledged at acks=all is committed, and is what was sent."""
         partition = self._of(key)
-        self.report.count("acks")
+        if partition.is_compacted or self.metadata.is_contradictory or base_offset < partition.committed.start:
+            return
         found = partition.committed.at(base_offset)
         if found is None or found.columns is not batch.columns:
             what = "nothing" if found is None else "another batch"
@@ -248,15 +320,14 @@ class ReplicationOracle:
         for batch in batches:
             for key in self.metadata.take(batch):
                 partition = self._partitions.get(key)
-                if partition is not None:
+                if partition is not None and not partition.is_compacted:
                     self._check_candidates(key, partition)
 
     def on_controller(self, node: NodeId, epoch: int) -> None:
         """K1, K3: controller epochs rise, and each has one leader."""
         if epoch <= self._controller_epoch:
-            self.report.add(
-                "controller-epoch", f"controller {node} is active in epoch {epoch} after {self._controller_epoch}"
-            )
+            text = f"controller {node} is active in epoch {epoch} after {self._controller_epoch}"
+            self.report.add("controller-epoch", text, at_us=self._now_us(), cause="two controllers in one epoch")
         self._controller_epoch = max(self._controller_epoch, epoch)
 
     def on_power_loss(self, node: NodeId) -> None:
@@ -278,9 +349,9 @@ class ReplicationOracle:
                     key,
                     f"ISR {view.isr} of replicas {view.replicas}, adding {view.adding}, removing {view.removing}",
                 )
-            leader = partition.copies[view.leader].log
+            leader = (partition.copies.get(view.leader) or _Copy()).log
             for node in view.replicas:
-                own = partition.copies[node].log
+                own = (partition.copies.get(node) or _Copy()).log
                 start = max(leader.start, own.start)
                 same = own.end == leader.end and all(
                     one is other
@@ -301,11 +372,23 @@ class ReplicationOracle:
             partition = self._partitions[key] = _Partition()
         return partition
 
+    def _begin(self, key: Key, leader_epoch: int) -> _Partition:
+        """The first batch of a partition: what its leaders were before makes no difference any more."""
+        partition = self._of(key)
+        partition.leader_epoch = leader_epoch
+        return partition
+
+    def _tp(self, key: Key) -> TopicPartition:
+        return TopicPartition(self.metadata.topic_name(key[0]), key[1])
+
     def _name(self, key: Key) -> str:
-        view: PartitionView | None = self.metadata.view(key)
-        return (
-            str(TopicPartition(self.metadata.topic_name(key[0]), key[1])) if view is not None else f"{key[0]}-{key[1]}"
-        )
+        return str(self._tp(key))
 
     def _add(self, invariant: str, key: Key, text: str) -> None:
-        self.report.add(invariant, f"{self._name(key)}: {text}")
+        """The first ones are told: a machine that is wrong is wrong all the time."""
+        count = self._told[invariant] = self._told.get(invariant, 0) + 1
+        if count <= _MOST_TOLD:
+            at_us = self._now_us()
+            self.report.add(
+                invariant, f"{self._name(key)}: {text}", at_us=at_us, tp=self._tp(key), cause=_CAUSES[invariant]
+            )

@@ -1,0 +1,162 @@
+"""White-box oracles over a simulated cluster, while it runs: every log, high watermark, leader and metadata batch goes past them.
+
+Inputs:   a cluster without topics.      Effects: findings, which ``cluster.check()`` tells.
+Rule 1:   a cluster that keeps a history is watched; one made with ``history=False`` pays nothing.
+Rule 2:   an oracle changes nothing: the run and its fingerprint are what they are without it.
+Rule 3:   what the faults of the run excuse is told as allowed, when the report is made: while it happens nobody knows yet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from kafkasim.check.replication_oracle import ReplicationOracle
+from kafkasim.check.report import Report
+from kafkasim.core.log.log import Log
+from kafkasim.core.log.settings import LogSettings
+from kafkasim.core.model.effects import Note
+from kafkasim.core.model.errors import ErrorCode
+from kafkasim.core.model.history import Acked, Happened, HistoryEvent
+from kafkasim.core.model.ids import NodeId, TopicPartition
+from kafkasim.core.model.records import RecordBatch
+from kafkasim.sim.cluster import SimulatedCluster
+
+if TYPE_CHECKING:
+    from kafkasim.check.budget import Budget
+
+_NOWHERE = TopicPartition("", 0)
+_ANY_OFFSET = 1 << 62
+_TAKEN = ("metadata-committed", "became leader", "controller-active", "disk replaced", "power_loss")
+
+
+class WatchedLog(Log):
+    """Tells the oracle what is done to it."""
+
+    __slots__ = ("_key", "_node", "_oracle")
+
+    def __init__(
+        self, oracle: ReplicationOracle, node: NodeId, key: tuple[str, int], topic_id: str, settings: LogSettings
+    ) -> None:
+        super().__init__(topic_id, settings)
+        self._oracle = oracle
+        self._node = node
+        self._key = key
+        oracle.on_new_log(node, key)
+
+    def append(self, batch: RecordBatch) -> None:
+        Log.append(self, batch)
+        self._oracle.on_append(self._node, self._key, batch)
+
+    def truncate_to(self, offset: int) -> None:
+        old_end = self.end
+        super().truncate_to(offset)
+        if self.end != old_end:
+            self._oracle.on_cut(self._node, self._key, self.start, self.end)
+
+    def truncate_fully_and_start_at(self, offset: int) -> None:
+        super().truncate_fully_and_start_at(offset)
+        self._oracle.on_cut(self._node, self._key, self.start, self.end)
+
+
+class Watch:
+    """``oracle`` is told of everything from now on, and of what the history has already."""
+
+    def __init__(self, cluster: SimulatedCluster) -> None:
+        self._cluster = cluster
+        self.oracle = ReplicationOracle(lambda: cluster.kernel.now_us)
+        self.oracle.is_exact = False
+        self.oracle.metadata.has_elr = False  # until the metadata log says so
+        for node in cluster.broker_ids():
+            storage = cluster.process(node).storage.broker
+            storage.new_log = self._log_maker(node)
+            storage.on_high_watermark = self._mark_teller(node)
+        for event in cluster.history:
+            if type(event) is Happened:
+                self._take(event)
+        history = cluster.history
+        note = history.note
+
+        def note_and_take(at_us: int, node: int, noted: Note) -> None:
+            note(at_us, node, noted)
+            if noted.kind in _TAKEN:
+                self._take(Happened(at_us, node, noted.kind, noted.subject, noted.fields))
+
+        history.note = note_and_take  # type: ignore[assignment, method-assign]
+
+    def be_exact(self) -> None:
+        """From now on compare logs at every move of a high watermark, and look at each acknowledgement when it is told."""
+        if self.oracle.is_exact:
+            return
+        self.oracle.is_exact = True
+        record = self._cluster.history.record
+
+        def record_and_take(event: HistoryEvent) -> None:
+            record(event)
+            if type(event) is Acked:
+                self._take_acked(event)
+
+        self._cluster.history.record = record_and_take
+
+    def report(self, budget: Budget) -> Report:
+        """What was broken; what the budget excuses is allowed."""
+        told = self.oracle.report
+        looked = {**told.looked_at, "appends": self.oracle.appends, "high watermarks": self.oracle.marks}
+        # What unclean elections gave up is told, with more to it, where acknowledged records are looked for.
+        report = Report(looked, [], [finding for finding in told.allowed if finding.invariant != "acked-loss"])
+        for finding in told.findings:
+            excuse = budget.excuse(finding.tp or _NOWHERE, _ANY_OFFSET, finding.at_us or 0)
+            if excuse is None:
+                report.findings.append(finding)
+            else:
+                report.allowed.append(attrs.evolve(finding, text=f"{finding.text} ({excuse})"))
+        return report
+
+    def _log_maker(self, node: NodeId) -> Callable[[TopicPartition, str, LogSettings], Log]:
+        oracle = self.oracle
+
+        def make(tp: TopicPartition, topic_id: str, settings: LogSettings) -> Log:
+            if settings.compact:
+                return Log(topic_id, settings)  # Cleaned batches are other objects than those that were committed.
+            return WatchedLog(oracle, node, (topic_id, tp.partition), topic_id, settings)
+
+        return make
+
+    def _mark_teller(self, node: NodeId) -> Callable[[Any], None]:
+        process = self._cluster.process(node)
+        told = self.oracle.on_high_watermark
+
+        def tell(replica: Any) -> None:
+            # What the input in hand has noted so far is still in the node's outbox; it came before this.
+            server = process.node
+            for effect in () if server is None else server.outbox:
+                if type(effect) is Note and effect.kind in ("metadata-committed", "became leader"):
+                    self._take(Happened(0, node, effect.kind, effect.subject, effect.fields))
+            log = replica.log
+            key = (log.topic_id, replica.tp.partition)
+            told(node, key, replica.leader_epoch, replica.is_leader, replica.high_watermark, log.start, log.end)
+
+        return tell
+
+    def _take(self, event: Happened) -> None:
+        kind = event.kind
+        if kind == "metadata-committed":
+            self.oracle.on_metadata(dict(event.fields)["batches"])  # type: ignore[arg-type]
+        elif kind == "became leader":
+            node = self._cluster.process(event.node).node
+            replica = None if node is None or node.broker is None else node.broker.data_plane.replica(event.subject)  # type: ignore[arg-type]
+            if replica is not None:
+                epoch: Any = dict(event.fields)["leader_epoch"]
+                self.oracle.on_leader(event.node, (replica.log.topic_id, replica.tp.partition), epoch)
+        elif kind == "controller-active":
+            active_epoch: Any = dict(event.fields)["epoch"]
+            self.oracle.on_controller(event.node, active_epoch)
+        elif kind == "disk replaced" or (kind == "power_loss" and self._cluster.process(event.node).state != "stopped"):
+            self.oracle.on_power_loss(event.node)
+
+    def _take_acked(self, event: Acked) -> None:
+        topic_id = self.oracle.metadata.topic_id(event.tp.topic)
+        if topic_id is not None and event.acks == -1 and event.error is ErrorCode.NONE and event.base_offset >= 0:
+            self.oracle.on_acked((topic_id, event.tp.partition), event.batch, event.base_offset)
