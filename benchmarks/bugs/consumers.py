@@ -22,13 +22,12 @@ TOPIC = "calls"
 GROUP = "billing"
 #: Sessions end within seconds, so that a scenario need not last minutes.
 CONSUMER: Mapping[str, object] = {
-    "group.id": GROUP,
     "auto.offset.reset": "earliest",
     "enable.auto.commit": False,
     "session.timeout.ms": 6000,
     "heartbeat.interval.ms": 500,
     "max.poll.interval.ms": 6000,
-    "fetch.wait.max.ms": 100,
+    "fetch.wait.max.ms": 1000,
 }
 _RECORDS = 40
 _GAP_S = 0.1
@@ -87,11 +86,15 @@ def consuming(
 
 
 def is_worked_off(cluster: Cluster) -> bool:
-    """Nobody has worked for a while, and everything is committed; or for so long that nobody will."""
+    """Nobody has worked for a while, and everything is committed; or for so long that nobody will. Looked at twice a second."""
+    if cluster.now < getattr(cluster, "bench_next_look_s", 0.0):
+        return False
+    cluster.bench_next_look_s = cluster.now + 0.5  # type: ignore[attr-defined]
     quiet_s = cluster.now - _last_work_s(cluster)
     if quiet_s < _LAST_WORK_S:
         return False
-    return quiet_s > _NEVER_AGAIN_S or cluster.lag(GROUP).total.last == 0
+    groups = dict.fromkeys(event.group for event in cluster.history if isinstance(event, Delivered))
+    return quiet_s > _NEVER_AGAIN_S or all(cluster.lag(group).total.last == 0 for group in groups)
 
 
 def _last_work_s(cluster: Cluster) -> float:
@@ -123,9 +126,9 @@ def _messages(consumer: Any) -> Any:
             yield message
 
 
-def _consumer(cluster: Cluster, **more: object) -> Any:
+def _consumer(cluster: Cluster, sink: sinks.Sink, **more: object) -> Any:
     return cluster.consumer(
-        GROUP, [TOPIC], {**CONSUMER, **{key.replace("_", "."): value for key, value in more.items()}}
+        sink.group, [TOPIC], {**CONSUMER, **{key.replace("_", "."): value for key, value in more.items()}}
     )
 
 
@@ -133,7 +136,7 @@ def _consumer(cluster: Cluster, **more: object) -> Any:
 
 
 def commits_first(cluster: Cluster, sink: sinks.Sink) -> None:
-    consumer = _consumer(cluster)
+    consumer = _consumer(cluster, sink)
     for message in _messages(consumer):
         _try_commit(consumer, message)
         cluster.run_for(_WORK_S)
@@ -141,7 +144,7 @@ def commits_first(cluster: Cluster, sink: sinks.Sink) -> None:
 
 
 def works_first(cluster: Cluster, sink: sinks.Sink) -> None:
-    consumer = _consumer(cluster)
+    consumer = _consumer(cluster, sink)
     for message in _messages(consumer):
         cluster.run_for(_WORK_S)
         sink(message)
@@ -156,14 +159,16 @@ def _try_commit(consumer: Any, message: Any) -> None:
 
 def stores_by_itself(cluster: Cluster, sink: sinks.Sink) -> None:
     """librdkafka's defaults: the offset is stored as the record is handed over, and committed soon after."""
-    consumer = _consumer(cluster, enable_auto_commit=True, auto_commit_interval_ms=200)
+    consumer = _consumer(cluster, sink, enable_auto_commit=True, auto_commit_interval_ms=200)
     for message in _messages(consumer):
         cluster.run_for(9 * _WORK_S)
         sink(message)
 
 
 def stores_when_done(cluster: Cluster, sink: sinks.Sink) -> None:
-    consumer = _consumer(cluster, enable_auto_commit=True, auto_commit_interval_ms=200, enable_auto_offset_store=False)
+    consumer = _consumer(
+        cluster, sink, enable_auto_commit=True, auto_commit_interval_ms=200, enable_auto_offset_store=False
+    )
     for message in _messages(consumer):
         cluster.run_for(9 * _WORK_S)
         sink(message)
@@ -186,7 +191,7 @@ def hands_to_a_thread_and_stores_when_done(cluster: Cluster, sink: sinks.Sink) -
 
 def _with_a_queue(cluster: Cluster, sink: sinks.Sink, *, stores: bool) -> None:
     consumer = _consumer(
-        cluster, enable_auto_commit=True, auto_commit_interval_ms=200, enable_auto_offset_store=not stores
+        cluster, sink, enable_auto_commit=True, auto_commit_interval_ms=200, enable_auto_offset_store=not stores
     )
     queue: deque[Any] = deque()
 
@@ -227,7 +232,7 @@ def _in_parallel(cluster: Cluster, sink: sinks.Sink, *, in_order: bool) -> None:
         for partition in partitions:
             open_offsets.pop(partition.partition, None)
 
-    consumer = cluster.consumer(GROUP, [], dict(CONSUMER))
+    consumer = cluster.consumer(sink.group, [], dict(CONSUMER))
     consumer.subscribe([TOPIC], on_revoke=on_revoke, on_lost=on_revoke)
     task = cluster.scheduler.current()
     assert task is not None
@@ -257,7 +262,7 @@ def _in_parallel(cluster: Cluster, sink: sinks.Sink, *, in_order: bool) -> None:
 
 def _in_batches(cluster: Cluster, sink: sinks.Sink, *, commits_on_revoke: bool) -> None:
     """Commits every eighth record; what is uncommitted when partitions go is worked on again by their next owner."""
-    consumer = cluster.consumer(GROUP, [], dict(CONSUMER))
+    consumer = cluster.consumer(sink.group, [], dict(CONSUMER))
     dirty = 0
 
     def commit() -> None:
@@ -298,7 +303,7 @@ def _somebody_joins(worker: Worker) -> Callable[[Cluster, sinks.Sink], None]:
 
 def works_too_long(cluster: Cluster, sink: sinks.Sink) -> None:
     """Some records take longer than max.poll.interval.ms: the group gives them away, and the work goes on."""
-    consumer = _consumer(cluster)
+    consumer = _consumer(cluster, sink)
     for message in _messages(consumer):
         cluster.run_for(9.0 if message.offset() == 5 else _WORK_S)
         sink(message)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from benchmarks.bugs.consumers import CONSUMERS
+from benchmarks.bugs.fan_out import FAN_OUT
 from benchmarks.bugs.replication import REPLICATION
 from benchmarks.bugs.row import Row
 from benchmarks.bugs.settings import SETTINGS
 
-ROWS: tuple[Row, ...] = (*REPLICATION, *SETTINGS, *CONSUMERS)
+ROWS: tuple[Row, ...] = (*REPLICATION, *SETTINGS, *CONSUMERS, *FAN_OUT)
 
 
 def chosen(only: str | None) -> list[Row]:

@@ -1,0 +1,117 @@
+"""The reference fan-out, small: ten groups over 24 partitions, through a surge with a broker failure, and what may be planted in it.
+
+Rule 1:   a planted bug is one group's worker, or the producer's acks; the nine other groups stay sound, and must not be reported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from benchmarks.bugs.consumers import (
+    TOPIC,
+    Worker,
+    commits_first,
+    hands_to_a_thread,
+    is_worked_off,
+    works_first,
+)
+from benchmarks.bugs.row import Row
+from kafkasim import sinks
+from kafkasim.explore.trial import Scenario
+from kafkasim.handle import Cluster
+
+GROUPS = (
+    *("billing", "fraud", "crm", "search", "alerts"),
+    *("coaching", "compliance", "embeddings", "qa-dashboard", "warehouse"),
+)
+_PARTITIONS = 24
+_RECORDS = 120
+_GAP_S = 0.05
+#: From a third of the records to two thirds they come so many times as fast.
+_SURGE = 4
+_CONFIG: Mapping[str, object] = {
+    "group.initial.rebalance.delay.ms": 0,
+    "broker.session.timeout.ms": 3000,
+    "broker.heartbeat.interval.ms": 500,
+}
+
+
+def fan_out(
+    name: str, *, planted: Mapping[str, Worker] | None = None, acks: str = "all", harms_clients: bool = True
+) -> Scenario:
+    """Every group promises to work on each record at least once, and the topic to lose nothing."""
+    workers = {group: (planted or {}).get(group, works_first) for group in GROUPS}
+
+    def prepare(cluster: Cluster) -> None:
+        cluster.create_topic(TOPIC, partitions=_PARTITIONS, replication_factor=3, config={"min.insync.replicas": 2})
+        cluster.guarantee(topics=TOPIC, no_loss=True)
+        for group, worker in workers.items():
+            cluster.guarantee(group, topics=TOPIC, at_least_once=True)
+            cluster.spawn(worker, cluster, sinks.Sink(cluster, f"{group} table", group=group), name=group)
+        for group in workers:
+            cluster.wait_for_assignment(group, 1)
+
+    def body(cluster: Cluster) -> None:
+        producer = cluster.producer(acks=acks, linger_ms=0)
+        failing = 1 + cluster.choices.draw("fan-out.broker", 3)
+        others = [broker for broker in cluster.broker_ids() if broker != failing]
+        for number in range(_RECORDS):
+            if number == _RECORDS // 3:
+                cluster.network.partition(failing, others)  # it is cut off from its like first, and fails soon after
+            if number == _RECORDS // 2:
+                cluster.broker(failing).power_loss()
+                cluster.network.heal(failing, others)
+            producer.produce(TOPIC, b"%d" % number, b"caller-%d" % number)
+            producer.poll(0)
+            is_surge = _RECORDS // 3 <= number < 2 * _RECORDS // 3
+            cluster.run_for(_GAP_S / _SURGE if is_surge else _GAP_S)
+        producer.flush(10)
+        cluster.broker(failing).start()
+
+    return Scenario(
+        name,
+        body,
+        prepare,
+        {"brokers": 3, "controllers": 1, "config": _CONFIG},
+        partitions=tuple(f"{TOPIC}-{number}" for number in range(4)),
+        clients=GROUPS if harms_clients else (),
+        settle_s=60.0,
+        span_s=_RECORDS * _GAP_S,
+        settled=is_worked_off,
+    )
+
+
+def _sound() -> Scenario:
+    return fan_out("fan-out")
+
+
+FAN_OUT: tuple[Row, ...] = (
+    Row(
+        "31f",
+        "fan-out-commit-before-work",
+        "planted in the reference fan-out",
+        lambda protection: _sound() if protection else fan_out("fan-out, billing", planted={"billing": commits_first}),
+        ("commit-ahead", "at-least-once"),
+        forbidden=("acked-loss",),
+    ),
+    Row(
+        "34f",
+        "fan-out-auto-commit-and-threads",
+        "planted in the reference fan-out",
+        lambda protection: _sound() if protection else fan_out("fan-out, fraud", planted={"fraud": hands_to_a_thread}),
+        ("commit-ahead", "at-least-once"),
+        forbidden=("acked-loss",),
+    ),
+    Row(
+        "16f",
+        "fan-out-acks-1",
+        "planted in the reference fan-out",
+        lambda protection: fan_out(
+            "fan-out at brokers" if protection else "fan-out, acks=1",
+            acks="all" if protection else "1",
+            harms_clients=False,
+        ),
+        ("acked-loss",),
+        forbidden=("commit-ahead",),
+    ),
+)
