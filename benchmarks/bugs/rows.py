@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from benchmarks.bugs.consumers import CONSUMERS
 from benchmarks.bugs.fan_out import FAN_OUT
+from benchmarks.bugs.groups import GROUPS
 from benchmarks.bugs.replication import REPLICATION
 from benchmarks.bugs.row import Row
 from benchmarks.bugs.settings import SETTINGS
 
-ROWS: tuple[Row, ...] = (*REPLICATION, *SETTINGS, *CONSUMERS, *FAN_OUT)
+ROWS: tuple[Row, ...] = (*REPLICATION, *SETTINGS, *CONSUMERS, *GROUPS, *FAN_OUT)
 
 
 def chosen(only: str | None) -> list[Row]:

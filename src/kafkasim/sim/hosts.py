@@ -1,6 +1,7 @@
 """Hosts: the machines and processes that tasks belong to and fail with.
 
 Rule 1:   what happens to a host happens to all its tasks, and (by the hooks) to what else lives on it: a client's sockets.
+Rule 2:   a process that was stopped, or raised, is gone with its last task; one that returned leaves its clients to others.
 """
 
 from __future__ import annotations
@@ -67,6 +68,12 @@ class Host:
         """SIGTERM: every task gets TaskStopped where it blocks."""
         for task in list(self.tasks):
             task.stop()
+
+    def note_done(self) -> None:
+        """A process that was stopped, or died of an exception, is gone with its last task: so are the clients that it did not close."""
+        owner = self.owner
+        if owner is not None and not self.tasks and (owner.stopped or owner.exception is not None):
+            self.kill()
 
     def pause(self) -> None:
         """SIGSTOP, or a long garbage collection: wake-ups are held until the host resumes."""

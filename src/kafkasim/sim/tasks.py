@@ -535,6 +535,7 @@ class Scheduler:
         """A task has ended in whatever way."""
         self.tasks.remove(task)
         task.host.tasks.remove(task)
+        task.host.note_done()
         if task.exception is not None:
             self.failed.append(task)
         if not self.tasks:

@@ -159,6 +159,33 @@ def test_stop_unwinds_at_the_blocking_point(kernel: Kernel, scheduler: Scheduler
     assert scheduler.failed == []
 
 
+@pytest.mark.parametrize("how", ["stopped", "raises", "returns"])
+def test_a_process_that_is_stopped_or_raises_takes_its_clients_along(
+    kernel: Kernel, scheduler: Scheduler, how: str
+) -> None:
+    """Its host dies with its last task, after ``finally`` has run; one that returns leaves to others what it made."""
+    seen: list[str] = []
+    host = Host("shop")
+    host.on_kill.append(lambda: seen.append("sockets"))
+
+    def body() -> None:
+        try:
+            scheduler.sleep_us(100)
+            if how == "raises":
+                raise ValueError
+        finally:
+            scheduler.sleep_us(10)
+            seen.append("closed")
+
+    host.owner = scheduler.spawn(body, host=host)
+    kernel.run_until_us(50)
+    if how == "stopped":
+        host.stop()
+    kernel.run_until_us(200)
+    assert seen == (["closed"] if how == "returns" else ["closed", "sockets"])
+    assert host.alive == (how == "returns")
+
+
 def test_stop_before_the_first_step(kernel: Kernel, scheduler: Scheduler) -> None:
     """A task that is stopped before it began never begins."""
     task = scheduler.spawn(pytest.fail, "began")
