@@ -22,13 +22,12 @@ from kafkasim.handle import Cluster
 TOPIC = "calls"
 GROUP = "billing"
 CONSUMER: Mapping[str, object] = {
-    "group.id": GROUP,
     "auto.offset.reset": "earliest",
     "enable.auto.commit": False,
     "session.timeout.ms": 6000,
     "heartbeat.interval.ms": 500,
     "max.poll.interval.ms": 6000,
-    "fetch.wait.max.ms": 100,
+    "fetch.wait.max.ms": 1000,
 }
 PRODUCER: Mapping[str, object] = {"acks": "all", "enable.idempotence": True, "linger.ms": 0}
 GAP_S = 0.1
