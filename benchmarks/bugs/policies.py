@@ -19,6 +19,8 @@ Policy = Callable[[Scenario, int, int], Plan]
 
 def _aimed(generate: Callable[[Shape, int, int], Plan], at_clients: Policy) -> Policy:
     def policy(scenario: Scenario, seed: int, faults: int) -> Plan:
+        if not faults:
+            return Plan()
         if scenario.clients:
             return at_clients(scenario, seed, faults)
         return generate(_shape(scenario), seed, faults)
@@ -46,8 +48,6 @@ _occurrences: dict[str, Mapping[str, int]] = {}
 
 
 def _clients_and_a_broker(scenario: Scenario, seed: int, faults: int) -> Plan:
-    if not faults:
-        return Plan()
     return _clients_at_events(scenario, seed, faults - 1) + aiming.mixed(_shape(scenario), seed, 1)
 
 
