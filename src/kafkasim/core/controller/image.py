@@ -153,7 +153,7 @@ class MetadataImage:
         text = self.configs.get((TOPIC_RESOURCE, topic), {}).get(key)
         if text is None and spec.synonym is not None:
             text = self._broker_text(spec.synonym)
-        value = spec.parse(spec.default if text is None else text)
+        value = spec.default_value() if text is None else spec.parse(text)
         self._config_cache[(topic, key)] = value
         return value
 
@@ -169,7 +169,7 @@ class MetadataImage:
         """The value in force on this node: its own dynamic one, the cluster-wide dynamic one, the static one, the default."""
         text = self._broker_text(key)
         spec = BROKER_CONFIGS[key]
-        return spec.parse(spec.default if text is None else text)
+        return spec.default_value() if text is None else spec.parse(text)
 
     def broker_int(self, key: str) -> int:
         value = self.broker_config(key)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeAlias
 
-from kafkasim.core.model.message import message
+from kafkasim.core.model.message import aside, message
 from kafkasim.core.model.share_offset_reset import share_offset_reset_problem
 
 ConfigScalar: TypeAlias = "bool | int | str | tuple[str, ...] | None"
@@ -32,6 +32,15 @@ class ServerConfigKey:
     read_only: bool = False
     #: What is wrong with a text, in Kafka's words; None if nothing is.
     check: Callable[[str], str | None] | None = None
+    #: The default's typed value in a tuple, once somebody has asked for it: every server of every cluster asks for most.
+    parsed_default: tuple[ConfigScalar] | None = aside(init=False)
+
+    def default_value(self) -> ConfigScalar:
+        """The typed value of the default."""
+        if self.parsed_default is None:
+            object.__setattr__(self, "parsed_default", (self.parse(self.default),))
+        assert self.parsed_default is not None
+        return self.parsed_default[0]
 
     def parse(self, text: str | None) -> ConfigScalar:
         """The typed value of ``text``; ValueError with Kafka's words if it is none."""

@@ -181,7 +181,11 @@ class ControllerNode:
 
     @property
     def deadline_us(self) -> int:
-        return min(self.raft.deadline_us, self.sessions.deadline_us, self._balance_us, self._unclean_us)
+        earliest_us = self.raft.deadline_us
+        for other_us in (self.sessions.deadline_us, self._balance_us, self._unclean_us):
+            if other_us < earliest_us:
+                earliest_us = other_us
+        return earliest_us
 
     # --- inputs ----------------------------------------------------------------------------------------------------
 

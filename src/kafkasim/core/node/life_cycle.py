@@ -138,8 +138,12 @@ class LifeCycle:
 
     @property
     def deadline_us(self) -> int:
-        own_us = min(self._next_us, self.search_us, self._give_up_us)
-        return min(own_us, self._raft.deadline_us) if self._drives_raft else own_us
+        earliest_us = self._next_us
+        if self.search_us < earliest_us:
+            earliest_us = self.search_us
+        if self._give_up_us < earliest_us:
+            earliest_us = self._give_up_us
+        return min(earliest_us, self._raft.deadline_us) if self._drives_raft else earliest_us
 
     def start(self, now_us: int) -> None:
         """Begin to register. What the previous process left behind is read, and taken away, here."""
@@ -175,8 +179,11 @@ class LifeCycle:
         if self._give_up_us <= now_us:
             self._give_up(now_us)
 
-    def settle(self, now_us: int) -> None:
-        """Replay what has been committed. To be called after any input that may have reached the quorum replica."""
+    def settle(self, now_us: int) -> bool:
+        """Replay what has been committed. To be called after any input that may have reached the quorum replica.
+
+        Returns whether there was anything that the other components were told of.
+        """
         raft = self._raft
         if self._drives_raft:
             raft.take_role_changes()
@@ -184,7 +191,7 @@ class LifeCycle:
             self._on_leader(now_us)
         image = self._ctx.image
         if raft.high_watermark <= image.next_offset or self.state == SHUTTING_DOWN:
-            return  # Components that have stopped must not be started again by what the others do now.
+            return False  # Components that have stopped must not be started again by what the others do now.
         delta = ImageDelta()
         snapshot = raft.snapshot_before(image.next_offset)
         if snapshot is not None:
@@ -194,6 +201,8 @@ class LifeCycle:
         if delta:
             self._ctx.note("metadata-published", self._ctx.node_id, offset=image.next_offset)
             self._publish(delta, now_us)
+            return True
+        return False
 
     # --- shutdown --------------------------------------------------------------------------------------------------
 

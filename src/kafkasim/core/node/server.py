@@ -5,6 +5,8 @@ Inputs:   those of every node (docs/contract.md), and ``begin_shutdown``.     Ef
 Rule 1:   one quorum replica serves both halves: the controller drives it, the broker reads its committed batches; a broker that
           is no voter has one of its own, which only observes.
 Rule 2:   after any input that may have reached the quorum, the controller half settles and the broker half catches up.
+Rule 3:   deadlines are lower bounds: an input lowers them by what it touched, and one that comes too early only looks again. What passes
+          between quorum replicas touches no component of the broker unless metadata were published.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import attrs
 from kafkasim.core.client.requests import Requests
 from kafkasim.core.controller.image import MetadataImage
 from kafkasim.core.controller.snapshot import compact
+from kafkasim.core.model.cluster_messages import QuorumFetchResponse
 from kafkasim.core.model.effects import NEVER_US, REPLICATION_CHANNEL, Effect, Halt
 from kafkasim.core.model.ids import Draw, NodeId
 from kafkasim.core.model.meters import BrokerTopicMeters
@@ -119,8 +122,9 @@ class ServerNode:
             self.broker = self._new_broker(identity, ctx, now_us)
             self.broker.life_cycle.start(now_us)
         self._give_up_us = NEVER_US
-        #: A lower bound: an input only lowers it by what it touched, ``_settle`` and ``on_deadline`` make it exact.
+        #: Lower bounds (rule 3): of all there is, and of the broker half alone.
         self.deadline_us = 0
+        self._broker_us = 0
         self._settle(now_us)
 
     def _new_broker(self, identity: ServerIdentity, ctx: BrokerContext, now_us: int) -> BrokerNode:
@@ -140,15 +144,19 @@ class ServerNode:
         if self.broker is not None:
             self.broker.ctx.wall_offset_us = wall_offset_us
             self.broker.clock_set(now_us)
+            self._broker_us = self.broker.deadline_us
             self.deadline_us = self._earliest_deadline_us()
 
     def _earliest_deadline_us(self) -> int:
-        earliest_us = min(self._requests.deadline_us, self._give_up_us)
+        earliest_us = self._broker_us
+        other_us = self._requests.deadline_us
+        if other_us < earliest_us:
+            earliest_us = other_us
         if self.controller is not None:
-            earliest_us = min(earliest_us, self.controller.deadline_us)
-        if self.broker is not None:
-            earliest_us = min(earliest_us, self.broker.deadline_us)
-        return earliest_us
+            other_us = self.controller.deadline_us
+            if other_us < earliest_us:
+                earliest_us = other_us
+        return min(self._give_up_us, earliest_us)
 
     # --- inputs ----------------------------------------------------------------------------------------------------
 
@@ -157,6 +165,8 @@ class ServerNode:
         broker = self.broker
         if broker is not None and type(request) not in _CLUSTER_REQUESTS:
             deadline_us = broker.on_request(call, now_us)
+            if deadline_us < self._broker_us:
+                self._broker_us = deadline_us
             requests_us = self._requests.deadline_us
             if requests_us < deadline_us:
                 deadline_us = requests_us
@@ -164,15 +174,20 @@ class ServerNode:
                 self.deadline_us = deadline_us
         elif self.controller is not None:
             self.controller.on_request(call, now_us)
-            self._settle(now_us)
+            self._catch_up(now_us)
         else:
             assert isinstance(request, RaftReplica.REQUESTS), request
             self.raft.on_request(call, now_us)
-            self._settle(now_us)
+            self._catch_up(now_us)
 
     def on_response(self, peer: NodeId, channel: int, correlation_id: int, response: Any, now_us: int) -> None:
         self._requests.on_response(correlation_id, response, now_us)
-        if channel == REPLICATION_CHANNEL:  # It cannot have reached the quorum.
+        if type(response) is QuorumFetchResponse:
+            if self.controller is not None:
+                self.controller.settle(now_us)
+            self._catch_up(now_us)
+        elif channel == REPLICATION_CHANNEL:  # It cannot have reached the quorum.
+            self._broker_us = NEVER_US if self.broker is None else self.broker.deadline_us
             self.deadline_us = self._earliest_deadline_us()
         else:
             self._settle(now_us)
@@ -217,13 +232,27 @@ class ServerNode:
             self._give_up_us = now_us + _RESIGNATION_TIMEOUT_US
 
     def _settle(self, now_us: int) -> None:
-        """Pass on what the quorum replica has learned."""
+        """Pass on what the quorum replica has learned; any component may have another deadline now."""
         if self.controller is not None:
             self.controller.settle(now_us)
-            if self._give_up_us != NEVER_US and self.controller.is_shut_down:
-                self._halt()
+        self._catch_up(now_us)
         if self.broker is not None:
-            self.broker.life_cycle.settle(now_us)
+            self._broker_us = self.broker.deadline_us
+            self.deadline_us = self._earliest_deadline_us()
+
+    def _catch_up(self, now_us: int) -> None:
+        """The controller half has settled: the broker half reads what is committed."""
+        if self._give_up_us != NEVER_US and self.controller is not None and self.controller.is_shut_down:
+            self._halt()
+        broker = self.broker
+        if broker is None:
+            self._broker_us = NEVER_US
+        else:
+            life_cycle = broker.life_cycle
+            published = life_cycle.settle(now_us)
+            deadline_us = broker.deadline_us if published else life_cycle.deadline_us
+            if published or deadline_us < self._broker_us:
+                self._broker_us = deadline_us
         self._snapshots.settle(self.raft.high_watermark, now_us)
         self.deadline_us = self._earliest_deadline_us()
 

@@ -96,7 +96,12 @@ class SharePlane:
     def deadline_us(self) -> int:
         if self._woken:
             return 0
-        return min(self._parked.deadline_us, self.partitions.deadline_us, self._persister.deadline_us)
+        earliest_us = self._persister.deadline_us
+        for timers in (self._parked, self.partitions):
+            other_us = timers.deadline_us
+            if other_us < earliest_us:
+                earliest_us = other_us
+        return earliest_us
 
     def on_request(self, call: Call, now_us: int) -> None:
         if isinstance(call.request, ShareFetchRequest):

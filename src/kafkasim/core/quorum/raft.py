@@ -102,7 +102,7 @@ class RaftReplica(ReplicaRoles):
         leader = self._leader
         if leader is not None:
             return leader.deadline_us
-        return min(self._timer_us, self._retry_us)
+        return min(self._retry_us, self._timer_us)
 
     @property
     def is_leader(self) -> bool:
