@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import attrs
-
 from kafkasim.core.client.admin import AdminEngine
 from kafkasim.core.client.consumer import ConsumerEngine
 from kafkasim.core.client.producer import ProducerEngine
@@ -19,6 +17,7 @@ from kafkasim.core.model.client_config import SHARE_CONSUMER, ClientConfig
 from kafkasim.core.model.effects import Note
 from kafkasim.core.model.history import Closed
 from kafkasim.core.model.ids import FIRST_CLIENT_NODE, NO_NODE
+from kafkasim.core.model.message import slotted
 from kafkasim.sim.choices import Choices, Tape
 from kafkasim.sim.clock import EPOCH_US, VirtualClock
 from kafkasim.sim.drive import ClientShell
@@ -31,7 +30,7 @@ from kafkasim.sim.tasks import Scheduler
 from kafkasim.sim.trace import Trace
 
 
-@attrs.define(slots=True)
+@slotted
 class ClientLife:
     """``host`` is the name of the task or process that a client belongs to; ``ended_us`` is None while it lives."""
 

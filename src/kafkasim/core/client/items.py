@@ -11,12 +11,10 @@ from __future__ import annotations
 from collections import deque
 from typing import TypeAlias
 
-import attrs
-
 from kafkasim.core.client.subscription import Partition
 from kafkasim.core.model.errors import ErrorCode
 from kafkasim.core.model.ids import TopicPartition
-from kafkasim.core.model.message import slotted
+from kafkasim.core.model.message import message, slotted
 from kafkasim.core.model.records import RecordBatch
 
 ASSIGN = "assign"
@@ -34,7 +32,7 @@ class Slice:
     stop: int
 
 
-@attrs.define(slots=True)
+@message
 class ConsumerError:
     """An error that poll() returns as a message. ``offset`` -1001 where it means nothing."""
 
@@ -45,7 +43,7 @@ class ConsumerError:
     topic: str | None = None
 
 
-@attrs.define(slots=True)
+@message
 class Rebalance:
     """``kind`` "assign", "revoke" or "lost"; ``protocol`` "EAGER" or "COOPERATIVE": how the answer must be given."""
 
@@ -54,7 +52,7 @@ class Rebalance:
     protocol: str
 
 
-@attrs.define(slots=True)
+@message
 class CommitDone:
     """The end of a commit that the application did not wait for, or of an automatic one."""
 

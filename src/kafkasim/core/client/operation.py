@@ -9,10 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import attrs
-
 from kafkasim.core.model.errors import ErrorCode
-from kafkasim.core.model.message import slotted
+from kafkasim.core.model.message import message, slotted
 
 ERROR_EVENT = "error"
 STATS_EVENT = "stats"
@@ -43,7 +41,7 @@ class Operation:
             self.on_done(self)
 
 
-@attrs.define(slots=True)
+@message
 class ClientEvent:
     """``kind`` "error" (code, text, fatal), "stats" (text is JSON), "throttle" or "log" (text)."""
 

@@ -6,13 +6,12 @@ Rule 1:   a code that is not listed is permanent and means that nothing was writ
 
 from __future__ import annotations
 
-import attrs
-
 from kafkasim.core.client.accumulator import NOT_PERSISTED, POSSIBLY_PERSISTED
 from kafkasim.core.model.errors import ErrorCode
+from kafkasim.core.model.message import message
 
 
-@attrs.define(slots=True, frozen=True)
+@message
 class ProduceAction:
     """``retries``: try again; ``refreshes``: ask for the leader first; ``counts``: the retry counts against ``retries``."""
 

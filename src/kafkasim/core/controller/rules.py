@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import attrs
-
 from kafkasim.core.controller.image import BrokerState, PartitionState
 from kafkasim.core.model.cluster_messages import PartitionIsrChange
 from kafkasim.core.model.errors import ErrorCode
 from kafkasim.core.model.ids import NO_EPOCH
+from kafkasim.core.model.message import message
 from kafkasim.core.model.protections import ALL_PROTECTIONS, Protections
 
 # --- who may be in an ISR ----------------------------------------------------------------------------------------------
@@ -79,7 +78,7 @@ def always_trusted(stored_epoch: int, previous_epoch: int) -> bool:
     return True
 
 
-@attrs.define(slots=True, frozen=True)
+@message
 class ControllerRules:
     """``elr_level``: the feature level that a new log starts with."""
 

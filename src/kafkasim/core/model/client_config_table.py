@@ -6,10 +6,10 @@ Rule 1:   order and spelling are librdkafka's; of a name that is both global and
 
 from __future__ import annotations
 
-import attrs
+from kafkasim.core.model.message import message
 
 
-@attrs.define(slots=True, frozen=True)
+@message
 class ClientConfigKey:
     """``applies_to`` "*", "P" or "C"; ``kind`` string, int, bool, float, enum, flags, patterns, api, invalid or alias.
 

@@ -13,14 +13,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import attrs
-
 from kafkasim.core.client.requests import Requests
 from kafkasim.core.controller.image import MetadataImage
 from kafkasim.core.controller.snapshot import compact
 from kafkasim.core.model.cluster_messages import QuorumFetchResponse
 from kafkasim.core.model.effects import NEVER_US, REPLICATION_CHANNEL, Effect, Halt
 from kafkasim.core.model.ids import Draw, NodeId
+from kafkasim.core.model.message import message
 from kafkasim.core.model.meters import BrokerTopicMeters
 from kafkasim.core.model.protections import ALL_PROTECTIONS, Protections
 from kafkasim.core.node.broker import BrokerNode
@@ -32,7 +31,7 @@ from kafkasim.core.quorum.log import MetadataLog, QuorumStateFile
 from kafkasim.core.quorum.raft import RaftReplica
 
 
-@attrs.define(slots=True, frozen=True)
+@message
 class ServerIdentity:
     """What a server's properties file says of it."""
 

@@ -11,10 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-import attrs
-
 from kafkasim.core.log.log import Log
 from kafkasim.core.model.ids import NO_EPOCH, NodeId
+from kafkasim.core.model.message import message
 from kafkasim.core.model.protections import ALL_PROTECTIONS, Protections
 
 if TYPE_CHECKING:
@@ -113,7 +112,7 @@ def committed_isr(committed: Isr, proposed: Isr) -> Isr:
     return committed
 
 
-@attrs.define(slots=True, frozen=True)
+@message
 class ReplicationRules:
     """One value a broker.
 
