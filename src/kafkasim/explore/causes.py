@@ -1,7 +1,8 @@
 """Causes: when two failing runs have failed in the same way.
 
 Inputs:   findings.      Effects: a `Cause` for each, most telling first.
-Rule 1:   a cause is an invariant and the words of its finding without what differs between runs: numbers, names of clients, times.
+Rule 1:   a cause is an invariant and how it came about: the finding's own cause, or its words without what differs between runs
+          (numbers, names of clients, times).
 Rule 2:   what an oracle inside the cluster saw goes before what a client saw of it: the first is why, the second is how it showed.
 """
 
@@ -9,28 +10,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from typing import Any
 
 import attrs
 
 from kafkasim.check.report import Finding
-
-#: Most telling first; what is not listed comes between ``INSIDE`` and ``OUTSIDE``.
-INSIDE = (
-    "metadata-match",
-    "epoch-monotony",
-    "leader-completeness",
-    "log-matching",
-    "candidate-completeness",
-    "quorum-superset",
-    "one-writer-per-epoch",
-    "watermark-sanity",
-    "leader-in-isr",
-    "isr-and-elr",
-    "recovery-quorum",
-    "commit-ahead",
-    "weak-ack",
-)
-OUTSIDE = ("convergence", "unseen", "lag", "recovery", "task-failed", "raised")
+from kafkasim.core.model.ids import TopicPartition
 
 _NUMBER = re.compile(r"0x[0-9a-f]+|\b[0-9a-f]{12,}\b|\d+(?:[.,:]\d+)*")
 _LIST = re.compile(r"#(?:(?:, | and | to |-|\.\.)#)+")
@@ -50,21 +35,35 @@ class Cause:
 
 
 def cause_of(finding: Finding) -> Cause:
-    first = finding.text.splitlines()[0] if finding.text else ""
+    """By the finding's own word for how it came about; by its text where it has none."""
+    return Cause(finding.invariant, finding.cause or _words(finding.text))
+
+
+def _words(text: str) -> str:
+    first = text.splitlines()[0] if text else ""
     words = _QUOTED.sub("'…'", first).replace(" offsets ", " offset ").replace(" are not in ", " is not in ")
-    words = _LIST.sub("#", _NUMBER.sub("#", words))
-    return Cause(finding.invariant, words[:_MOST_LETTERS])
+    return _LIST.sub("#", _NUMBER.sub("#", words))[:_MOST_LETTERS]
 
 
 def causes_of(findings: Iterable[Finding]) -> list[Cause]:
-    """Each once, most telling first."""
-    causes = list(dict.fromkeys(cause_of(finding) for finding in findings))
-    return sorted(causes, key=lambda cause: _rank(cause.invariant))
+    """Each once, most telling first; what code raised comes last."""
+    told = sorted(findings, key=lambda finding: finding.rank[0])
+    return list(dict.fromkeys(cause_of(finding) for finding in told))
 
 
-def _rank(invariant: str) -> int:
-    if invariant in INSIDE:
-        return INSIDE.index(invariant)
-    if invariant in OUTSIDE:
-        return len(INSIDE) + 1 + OUTSIDE.index(invariant)
-    return len(INSIDE)
+def finding_to_values(finding: Finding) -> list[Any]:
+    """Plain values: invariant, text, microseconds, partition, cause."""
+    place = None if finding.tp is None else [finding.tp.topic, finding.tp.partition]
+    return [finding.invariant, finding.text, finding.at_us, place, finding.cause]
+
+
+def finding_from_values(values: Any) -> Finding:
+    """Raises ValueError or TypeError for anything else."""
+    invariant, text, at_us, place, cause = values
+    if at_us is not None and (not isinstance(at_us, int) or isinstance(at_us, bool)):
+        raise TypeError(f"{at_us!r:.20} is no time")
+    tp = None
+    if place is not None:
+        topic, partition = place
+        tp = TopicPartition(str(topic), int(partition))
+    return Finding(str(invariant), str(text), at_us, tp, str(cause))

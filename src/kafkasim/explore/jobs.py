@@ -19,7 +19,7 @@ import attrs
 
 from kafkasim.check.report import Finding
 from kafkasim.errors import ConfigurationError
-from kafkasim.explore.causes import Cause, causes_of
+from kafkasim.explore.causes import Cause, causes_of, finding_from_values, finding_to_values
 from kafkasim.explore.coverage import Coverage, cover
 from kafkasim.explore.recipe import Recipe, cook
 from kafkasim.explore.sometimes import listening
@@ -71,7 +71,7 @@ class Outcome:
             "trial": self.number,
             "policy": self.policy,
             "run": self.recipe.to_values(),
-            "findings": [[finding.invariant, finding.text] for finding in self.findings],
+            "findings": [finding_to_values(finding) for finding in self.findings],
             "fired": self.fired,
             "planned": self.planned,
             "fingerprint": self.fingerprint,
@@ -93,7 +93,7 @@ class Outcome:
                 number=int(values["trial"]),
                 policy=str(values["policy"]),
                 recipe=Recipe.from_values(values["run"]),
-                findings=tuple(Finding(str(name), str(text)) for name, text in values["findings"]),
+                findings=tuple(finding_from_values(finding) for finding in values["findings"]),
                 fired=int(values["fired"]),
                 planned=int(values["planned"]),
                 fingerprint=str(values["fingerprint"]),

@@ -18,7 +18,7 @@ import attrs
 
 from kafkasim.check.report import Finding
 from kafkasim.errors import ConfigurationError
-from kafkasim.explore.causes import Cause
+from kafkasim.explore.causes import Cause, finding_from_values, finding_to_values
 from kafkasim.explore.recipe import Recipe, cook
 from kafkasim.explore.targets import Target, scenario_for
 from kafkasim.explore.trial import Trial
@@ -60,7 +60,7 @@ class Replay:
             "target": {"name": self.target, "digest": self.digest, "duration_us": self.duration_us},
             **self.recipe.to_values(),
             "cause": None if self.cause is None else [self.cause.invariant, self.cause.signature],
-            "findings": [[finding.invariant, finding.text] for finding in self.findings],
+            "findings": [finding_to_values(finding) for finding in self.findings],
             "notes": list(self.notes),
             "fingerprint": self.fingerprint,
             "checkpoints": [list(checkpoint) for checkpoint in self.checkpoints],
@@ -93,7 +93,7 @@ class Replay:
             tape=tape_from_values(values["tape"]),
             fingerprint=str(values["fingerprint"]),
             checkpoints=tuple((int(at_us), str(digest)) for at_us, digest in values["checkpoints"]),
-            findings=tuple(Finding(str(invariant), str(text)) for invariant, text in values["findings"]),
+            findings=tuple(finding_from_values(finding) for finding in values["findings"]),
             cause=None if cause is None else Cause(str(cause[0]), str(cause[1])),
             notes=tuple(map(str, values["notes"])),
             version=str(values["version"]),

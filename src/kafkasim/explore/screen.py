@@ -43,8 +43,9 @@ class Subject:
     @classmethod
     def of(cls, finding: Finding) -> Subject:
         place, offset, group = (pattern.search(finding.text) for pattern in (_PLACE, _OFFSET, _GROUP))
+        named = None if place is None else TopicPartition(place[1], int(place[2]))
         return cls(
-            None if place is None else TopicPartition(place[1], int(place[2])),
+            finding.tp or named,
             None if offset is None else int(offset[1]),
             None if group is None else group[1],
         )
@@ -65,7 +66,8 @@ def screen(
     subject = Subject.of(finding)
     events = list(cluster.history)
     made, broken = _made(events, subject), _broken(events, finding, subject)
-    lines = [f"FAIL {finding.invariant}  {finding.text.splitlines()[0] if finding.text else ''}"]
+    name = f"{finding.invariant} ({finding.id})" if finding.id else finding.invariant
+    lines = [f"FAIL {name}  {finding.text.splitlines()[0] if finding.text else ''}"]
     others = [name for name in trial.broken if name != finding.invariant]
     if others:
         lines.append(f"also broken: {', '.join(others)}")
@@ -75,7 +77,7 @@ def screen(
         lines.append(f"promise made    {event_text(made)}")
     if broken is not None:
         lines.append(f"promise broken  {event_text(broken)}")
-    lines += lanes(events, injection, cluster.broker_ids(), subject, None if broken is None else broken.at_us)
+    lines += lanes(events, injection, cluster.broker_ids(), subject, finding.at_us if broken is None else broken.at_us)
     lines += _why(cluster, subject)
     lines += _irrelevant(cluster, trial, shrunk)
     if replay_line:

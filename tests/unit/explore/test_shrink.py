@@ -56,7 +56,7 @@ def _check_screen(shrunk: Shrunk) -> None:
 
     cook(SCENARIO, shrunk.recipe, on_end=on_end)
     text = "\n".join(lines)
-    assert lines[0].startswith("FAIL at-least-once  group billing never worked on calls-0 offset 0")
+    assert lines[0].startswith("FAIL at-least-once (E1)  group billing never worked on calls-0 offset 0")
     assert "faults 5->1, calls 12->2, every delay the same" in text
     assert "the single change that lets it pass: without kill client" in text
     assert "promise made    " in text
