@@ -165,8 +165,7 @@ class ShareGroupShard:
         self._write(self._removal(group, request.member_id), done)
 
     def _removal(self, group: ShareGroup, member_id: str) -> list[ShareRecord]:
-        names = [name for key, member in group.members.items() if key != member_id for name in member.subscribed]
-        epoch = {"epoch": group.epoch + 1, "hash": self.metadata_hash(sorted(set(names)))}
+        epoch = {"epoch": group.epoch + 1, "hash": self.metadata_hash(group.subscribed_with(member_id, ()))}
         return [
             ShareRecord(CURRENT_MEMBER, group.group_id, member_id, None),
             ShareRecord(TARGET_MEMBER, group.group_id, member_id, None),
@@ -333,6 +332,7 @@ class ShareGroupShard:
 
     def check(self) -> None:
         for group in self.groups.values():
+            group.check()
             assert group.assignment_epoch <= group.epoch
             for member in group.members.values():
                 assert member.epoch <= group.assignment_epoch
@@ -426,8 +426,7 @@ class _Heartbeat:
         return member
 
     def _subscribed(self, member: ShareMember) -> list[str]:
-        others = [other for key, other in self.group.members.items() if key != member.member_id]
-        return sorted({name for one in (*others, member) for name in one.subscribed})
+        return self.group.subscribed_with(member.member_id, member.subscribed)
 
     def _group_epoch(self, names: list[str], changed: bool) -> int:
         group = self.group
