@@ -3,11 +3,12 @@
 G1 double-owner: two members that the group knows believe at once that they own a partition.
 G6 legal-assignment: a coordinator gave a partition to two members, or took a member's epoch back.       G7 rebalance-bound, a metric.
 
-Inputs:   the history; of a simulated cluster, what its coordinators noted.      Effects: findings, metrics.
+Inputs:   the history; of a simulated cluster, what its coordinators noted; the budget.      Effects: findings, metrics.
 Rule 1:   a member that was fenced may believe what it likes until it hears of it: it is not an owner, but a zombie. Who was fenced is
           read from the coordinator's notes. Without them (real clusters) two owners at once are told as allowed, unless the older
           one commits the partition while the other has it: that shows that nobody had fenced it.
-Rule 2:   work is done per change of an assignment.
+Rule 2:   a group whose records are lost, because more was harmed than must survive, begins anew: what it says then is allowed.
+Rule 3:   work is done per change of an assignment.
 """
 
 from __future__ import annotations
@@ -17,10 +18,12 @@ from typing import Any, TypeAlias
 
 import attrs
 
+from kafkasim.check.budget import Budget
 from kafkasim.check.report import Report
 from kafkasim.core.model.errors import ErrorCode
 from kafkasim.core.model.history import (
     GROUP_ASSIGNED,
+    GROUP_FETCHED,
     GROUP_GONE,
     GROUP_STATE,
     Assigned,
@@ -30,9 +33,10 @@ from kafkasim.core.model.history import (
     HistoryEvent,
     Revoked,
 )
-from kafkasim.core.model.ids import TopicPartition
+from kafkasim.core.model.ids import CONSUMER_OFFSETS_TOPIC, TopicPartition
 
 _MOST_TOLD = 5
+_ANY_OFFSET = 1 << 62
 _STABLE, _EMPTY = "Stable", "Empty"
 
 _Place: TypeAlias = "tuple[str, TopicPartition]"
@@ -156,14 +160,18 @@ class _Said:
     #: Partition -> (member, its instance, epoch) that was told last.
     owners: dict[TopicPartition, tuple[str, str | None, int]] = attrs.field(factory=dict)
     members: dict[str, tuple[int, tuple[TopicPartition, ...]]] = attrs.field(factory=dict)
+    #: When each of them was told, and where the group's records are kept.
+    told_us: dict[str, int] = attrs.field(factory=dict)
+    home: TopicPartition | None = None
     #: Since when the group is not what it is to be; the epoch of that.
     since_us: int | None = None
     epoch: int = -1
     worst_us: int = 0
 
 
-def check_assignments(events: Iterable[HistoryEvent], report: Report) -> None:
+def check_assignments(events: Iterable[HistoryEvent], report: Report, budget: Budget | None = None) -> None:
     """G6, and G7 as a metric, from the notes of coordinators. O(partitions of each change)."""
+    budget = budget or Budget(())
     groups: dict[str, _Said] = {}
     for event in events:
         if type(event) is not Happened or not event.kind.startswith("group "):
@@ -171,7 +179,9 @@ def check_assignments(events: Iterable[HistoryEvent], report: Report) -> None:
         fields: Mapping[str, Any] = dict(event.fields)
         said = groups.setdefault(str(event.subject), _Said())
         if event.kind == GROUP_ASSIGNED:
-            _take_assignment(str(event.subject), said, event.at_us, fields, report)
+            _take_assignment(str(event.subject), said, event.at_us, fields, report, budget)
+        elif event.kind == GROUP_FETCHED:
+            said.home = TopicPartition(CONSUMER_OFFSETS_TOPIC, fields["partition"])
         elif event.kind == GROUP_GONE:
             said.members.pop(fields["member"], None)
         elif event.kind == GROUP_STATE:
@@ -183,7 +193,9 @@ def check_assignments(events: Iterable[HistoryEvent], report: Report) -> None:
             )
 
 
-def _take_assignment(group: str, said: _Said, at_us: int, fields: Mapping[str, Any], report: Report) -> None:
+def _take_assignment(
+    group: str, said: _Said, at_us: int, fields: Mapping[str, Any], report: Report, budget: Budget
+) -> None:
     member, epoch, instance = fields["member"], fields["epoch"], fields["instance"]
     before = said.members.get(member)
     partitions = fields["partitions"]
@@ -191,7 +203,8 @@ def _take_assignment(group: str, said: _Said, at_us: int, fields: Mapping[str, A
         partitions = () if before is None else before[1]
     if before is not None and epoch < before[0]:
         text = f"group {group}: member {member} was told epoch {epoch} after {before[0]}"
-        report.add("legal-assignment", text, at_us=at_us, cause="an epoch went back")
+        excuse = _lost_group(said, member, budget)
+        report.tell("legal-assignment", text, excuse, at_us=at_us, cause="an epoch went back")
     for tp in partitions:
         other = said.owners.get(tp)
         if other is not None and other[0] != member and (instance is None or other[1] != instance):
@@ -199,11 +212,19 @@ def _take_assignment(group: str, said: _Said, at_us: int, fields: Mapping[str, A
             is_current = theirs is not None and tp in theirs[1]
             if is_current and (fields["protocol"] != "classic" or other[2] == epoch):
                 text = f"group {group}: {tp} was given to {member} in epoch {epoch}, and {other[0]} has it since epoch {other[2]}"
-                report.add("legal-assignment", text, at_us=at_us, tp=tp, cause="a partition was given to two members")
+                cause = "a partition was given to two members"
+                excuse = _lost_group(said, other[0], budget)
+                report.tell("legal-assignment", text, excuse, at_us=at_us, tp=tp, cause=cause)
         said.owners[tp] = (member, instance, epoch)
     said.members[member] = (epoch, partitions)
+    said.told_us[member] = at_us
     if fields["protocol"] != "classic" and epoch == said.epoch and said.since_us is not None:
         said.worst_us = max(said.worst_us, at_us - said.since_us)
+
+
+def _lost_group(said: _Said, member: str, budget: Budget) -> str | None:
+    """Why the coordinator need not know what ``member`` was told; None: it must."""
+    return None if said.home is None else budget.excuse(said.home, _ANY_OFFSET, said.told_us[member])
 
 
 def _take_state(said: _Said, at_us: int, fields: Mapping[str, Any]) -> None:

@@ -44,7 +44,7 @@ def check_history(
     check_lost_writes(events, logs, report, identity)
     measure_reading(events, report)
     check_owners(events, report)
-    check_assignments(events, report)
+    check_assignments(events, report, budget)
     check_commits(events, report, budget)
     check_effects(events, logs, guarantees, report)
     check_share(events, guarantees, report, identity)

@@ -7,6 +7,7 @@ from typing import Any
 
 from tests.unit.check.histories import ELSEWHERE, TP, draws
 
+from kafkasim.check.budget import Budget
 from kafkasim.check.commits import check_commits
 from kafkasim.check.ownership import check_assignments, check_owners, overlaps
 from kafkasim.check.report import Report
@@ -263,3 +264,29 @@ def test_the_time_to_a_new_assignment_is_measured() -> None:
     report = Report()
     check_assignments(consumers, report)
     assert list(report.metrics.values()) == [5]
+
+
+class _LostHome(Budget):
+    """A budget under which the records of every group were lost."""
+
+    def __init__(self) -> None:
+        super().__init__(())
+
+    def excuse(self, tp: TopicPartition, offset: int, at_us: int) -> str | None:
+        return f"{tp} lost power everywhere" if tp.topic == "__consumer_offsets" else None
+
+
+def test_a_group_that_was_lost_begins_anew() -> None:
+    """Its coordinator forgot the old owner because its records are gone: allowed, with the reason; otherwise a breach."""
+    events = [
+        told(1, "a", 1, TP),
+        note(2, GROUP_FETCHED, member="a", offsets=((TP, -1),), partition=7),
+        told(3, "b", 1, TP),
+    ]
+    report = Report()
+    check_assignments(events, report)
+    assert [finding.invariant for finding in report.findings] == ["legal-assignment"]
+    excused = Report()
+    check_assignments(events, excused, _LostHome())
+    assert excused.ok
+    assert "__consumer_offsets-7 lost power everywhere" in str(excused.allowed[0])
