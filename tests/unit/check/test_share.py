@@ -5,7 +5,9 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from itertools import combinations
+from typing import Any
 
+import pytest
 from tests.unit.sim.test_share_history import run
 
 import kafkasim
@@ -446,3 +448,54 @@ def test_a_share_consumer_sees_the_same_record_at_an_offset_as_everybody() -> No
         report = Report()
         check_consistency([given(0, 0, 3), given(1, 0, 3, 2, batch=batch)], {TP: view}, report)
         assert [finding.invariant for finding in report.findings] == expected
+
+
+def test_a_broker_that_forgets_acceptances_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By what its members are told and given, and by its own notes; without the notes by the delivery count."""
+    from kafkasim.core.share import acknowledge
+    from kafkasim.core.share.in_flight import AVAILABLE
+
+    monkeypatch.setitem(acknowledge._STATE_AFTER, 1, AVAILABLE)
+    cluster, _ = run()
+    events = cluster.history.events
+    report = Report()
+    check_share(events, [], report)
+    assert {finding.invariant for finding in report.findings} == {"accept-then-redeliver", "legal-state"}
+    clients = [event for event in events if not isinstance(event, Happened)]
+    report = Report()
+    check_share(clients, [], report)
+    assert {finding.invariant for finding in report.findings} == {"accept-then-redeliver"}
+    assert not report.allowed
+
+
+def test_a_broker_that_gives_out_what_somebody_holds_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two members, one record, one lock."""
+    from tests.unit.sim.shares import earliest
+
+    from kafkasim.confluent_kafka import ShareConsumer
+    from kafkasim.core.share import partition
+    from kafkasim.core.share.in_flight import InFlightState
+
+    monkeypatch.setattr(InFlightState, "is_acquirable", property(lambda state: state.state in (0, 1)))
+    monkeypatch.setattr(InFlightState, "acquire", _take)
+    monkeypatch.setattr(partition.SharePartition, "next_fetch_offset", lambda self: self.start_offset)
+    with kafkasim.Cluster(seed=3) as cluster:
+        cluster.create_topic("jobs")
+        earliest(cluster, "g")
+        cluster.produce("jobs", [b"a", b"b"])
+        for _ in range(2):
+            config = {"bootstrap.servers": cluster.bootstrap_servers, "group.id": "g"}
+            consumer = ShareConsumer({**config, "share.acknowledgement.mode": "explicit"})
+            consumer.subscribe(["jobs"])
+            while not consumer.poll(1.0):
+                pass
+        report = cluster.check()
+        assert {finding.invariant for finding in report.findings} == {"lock-overlap"}
+        assert "while" in report.findings[0].text
+
+
+def _take(state: Any, member_id: str, lock_until_us: int) -> None:
+    state.state = 1
+    state.delivery_count += 1
+    state.member_id = member_id
+    state.lock_until_us = lock_until_us

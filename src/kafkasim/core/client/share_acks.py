@@ -58,9 +58,12 @@ class AckBatch:
 
     def runs(self) -> tuple[AcknowledgementBatch, ...]:
         """Neighbouring offsets with the same type as one batch."""
+        offsets, types = sorted(self.types), self.types
+        if offsets and offsets[-1] - offsets[0] + 1 == len(offsets) == list(types.values()).count(types[offsets[0]]):
+            return (AcknowledgementBatch(offsets[0], offsets[-1], (types[offsets[0]],)),)
         batches: list[AcknowledgementBatch] = []
         first = last = kind = -2
-        for offset in sorted(self.types):
+        for offset in offsets:
             if offset == last + 1 and self.types[offset] == kind:
                 last = offset
                 continue
@@ -94,8 +97,11 @@ class InFlight:
             known = self._by_tp[delivered.tp] = AckBatch(delivered.tp, delivered.tip, delivered.leader, {})
         types = known.types
         for run in delivered.runs:
-            for index in range(run.start, run.stop):
-                types[run.batch.offset_at(index)] = HELD
+            batch = run.batch
+            if batch.offsets is None:
+                types.update(dict.fromkeys(range(batch.offset_at(run.start), batch.offset_at(run.stop)), HELD))
+            else:
+                types.update(dict.fromkeys(batch.offsets[run.start : run.stop], HELD))
             self.held_count += run.stop - run.start
         types.update(dict.fromkeys(delivered.gaps, ACK_GAP))
 
@@ -123,9 +129,7 @@ class InFlight:
     def accept_all(self) -> None:
         """Implicit mode: whatever is held was fine."""
         for batch in self._by_tp.values():
-            for offset, kind in batch.types.items():
-                if kind == HELD:
-                    batch.types[offset] = ACK_ACCEPT
+            batch.types = {offset: ACK_ACCEPT if kind == HELD else kind for offset, kind in batch.types.items()}
         self.held_count = 0
 
     def take(self) -> list[AckBatch]:
