@@ -66,6 +66,11 @@ def check_share(
     check_accepted(events, report, identity)
     check_share_states(events, guarantees, report)
     check_archived(events, guarantees, report)
+    noted = {dict(event.fields)["group"] for event in events if type(event) is Happened and event.kind == SHARE_LOADED}
+    for guarantee in guarantees:
+        if guarantee.no_archived and guarantee.group in groups and guarantee.group not in noted:
+            text = f"{guarantee.whom}: no_archived was promised; this history cannot tell, brokers made no notes in it"
+            report.allow("archived-unprocessed", text)
     check_overlaps(events, groups, report)
     check_order(events, report)
     for guarantee in guarantees:

@@ -266,6 +266,16 @@ def test_a_run_with_a_poison_record_tells_what_was_archived_and_breaks_only_what
         assert report.ok == (not promises)
 
 
+def test_a_promise_that_a_history_cannot_tell_of_is_named() -> None:
+    """A real cluster's brokers make no notes: nothing is found, and that is said."""
+    cluster, _ = run()
+    clients = [event for event in cluster.history if not isinstance(event, Happened)]
+    report = Report()
+    check_share(clients, [Guarantee("workers", no_archived=True)], report)
+    assert report.ok
+    assert "this history cannot tell" in report.allowed[0].text
+
+
 # --- Q2b -------------------------------------------------------------------------------------------------------------
 
 
