@@ -28,7 +28,7 @@ from kafkasim.sim.disk import Disk, Disks
 from kafkasim.sim.drive import ClientShell, ServerShell
 from kafkasim.sim.hosts import Host
 from kafkasim.sim.links import Link
-from kafkasim.sim.losses import note_losses
+from kafkasim.sim.losses import note_losses, remember_marks
 from kafkasim.sim.network_faults import NetworkFaults
 from kafkasim.sim.server_arguments import config_text, identities, protections_of, static_config
 from kafkasim.sim.world import World
@@ -57,6 +57,8 @@ class ServerProcess:
         #: Counts go on when a new process starts; None where nothing is recorded.
         self.meters = BrokerTopicMeters() if cluster.records_history else None
         self._cluster = cluster
+        #: High watermarks that processes knew when they ended, beyond what their checkpoints say.
+        self.last_marks: dict[tuple[str, int], int] = {}
         self._shell: ServerShell | None = None
         self.disk = Disk(cluster, self)
 
@@ -155,6 +157,7 @@ class ServerProcess:
 
     def _end(self, state: str, *, silent: bool = False) -> None:
         if self._shell is not None:
+            remember_marks(self)
             shell, self._shell = self._shell, None
             shell.stop(silent=silent)
             self.state = state

@@ -212,3 +212,17 @@ def test_a_follower_does_not_wait_for_a_connection_to_an_earlier_leader() -> Non
         began = cluster.now
         cluster.produce("orders", [b"0"])
         assert cluster.now - began < 2.0
+
+
+def test_who_is_whole_is_judged_by_what_the_dead_knew() -> None:
+    """A leader that dies as it acknowledges is the only one to know that the record is committed."""
+    with kafkasim.Cluster(seed=2, controllers=1) as cluster:
+        cluster.create_topic("orders", config={"min.insync.replicas": 2})
+        first, second, third = cluster.describe_topic("orders")[0].replicas
+        cluster.inject(kafkasim.faults.crash("server", on="Produce.answered"))
+        cluster.producer({"acks": "all"}).produce("orders", b"0")
+        cluster.run_until(lambda: cluster.broker(first).state == "crashed")
+        cluster.broker(second).power_loss()
+        (lost,) = [event for event in cluster.history if getattr(event, "kind", "") == "data lost"]
+        ((_tp, kept, whole),) = dict(lost.fields)["partitions"]
+        assert (kept, sorted(whole)) == (0, sorted([first, third]))

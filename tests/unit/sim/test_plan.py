@@ -201,6 +201,25 @@ def test_a_condition_triggers_when_it_comes_true() -> None:
         assert injection.fired[1].at_s > injection.fired[0].at_s
 
 
+def test_a_lagging_replica_is_one_that_runs_and_is_not_in_sync() -> None:
+    """Nobody while all are in sync; who was paused for too long, afterwards."""
+    config = {"replica.lag.time.max.ms": 1000, "broker.session.timeout.ms": 3000, "broker.heartbeat.interval.ms": 500}
+    with kafkasim.Cluster(seed=1, controllers=1, config=config) as cluster:
+        cluster.create_topic("orders")
+        last = cluster.describe_topic("orders")[0].replicas[-1]
+        plan = faults.plan(
+            faults.reset("lagging:orders-0", at=0.5),
+            faults.pause(f"broker:{last}", at=1.0, lasting=10.0),
+            faults.power_loss("lagging:orders-0", when="isr:orders-0 <= 2", then=True),
+        )
+        injection = cluster.inject(plan)
+        for number in range(20):
+            cluster.produce("orders", [str(number)])
+            cluster.run_for(0.2)
+        assert [fired.hit for fired in injection.fired] == [(), (f"broker {last}",), (f"broker {last}",)]
+        assert cluster.broker(last).state == "off"
+
+
 def test_what_never_fires_is_told() -> None:
     """A test of a fault that never comes would test nothing."""
     with kafkasim.Cluster(seed=1) as cluster:
