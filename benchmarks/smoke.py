@@ -19,6 +19,7 @@ _RUNS: tuple[tuple[str, ...], ...] = (
     ("benchmarks.startup", "--repeat", "2", "--imports", "1"),
     ("benchmarks.scale", "--tiny"),
     ("benchmarks.kernel", "--events", "3000"),
+    ("benchmarks.checkers", "--records", "20000"),
     ("benchmarks.bugs", "--quick"),
     ("benchmarks.seeds", "--seeds", "2", "--examples", "5"),
     ("benchmarks.truth_table", "--only", "kafkasim"),

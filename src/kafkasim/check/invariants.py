@@ -229,6 +229,25 @@ INVARIANTS: tuple[Invariant, ...] = (
         "E7", "recovery", "a group does not stand still longer than promised", "`recovery_s`, promised", _EFFECTS, WORK
     ),
     Invariant("E9", "lag", "a group is not further behind than promised", "`max_lag`, promised", _EFFECTS, WORK),
+    Invariant(
+        "E5", "conservation", "each acknowledged record is in one place: how many are where", METRIC, "branches", LAST
+    ),
+    Invariant(
+        "E6",
+        "branch-convergence",
+        "groups that were given everything worked on the same records",
+        "`drained`, promised by each",
+        "branches",
+        WORK,
+    ),
+    Invariant(
+        "E8",
+        "head-of-line-stall",
+        "the head of a partition moves while records wait behind it",
+        "`recovery_s`, promised",
+        "branches",
+        WORK,
+    ),
     # --- share groups
     Invariant("Q1", "accept-then-redeliver", "what was accepted is not given out again", ALWAYS, "share", CLIENTS),
     Invariant("Q2", "lock-overlap", "one member at a time holds a record", ALWAYS, "share_states", SERVERS, _WHITE),

@@ -37,6 +37,8 @@ class LogView:
     allows_unclean: bool = False
     #: What the leader holds at or above the high watermark: there, and not to be seen yet.
     uncommitted: Sequence[RecordBatch] = ()
+    #: Not a log, but what consumers were given of one: what is missing proves nothing.
+    is_observed: bool = False
 
     @property
     def promises_acked(self) -> bool:

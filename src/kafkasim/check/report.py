@@ -12,6 +12,8 @@ import attrs
 from kafkasim.check.invariants import BY_NAME, LAST
 from kafkasim.core.model.ids import TopicPartition
 
+_AT_THE_END = 1 << 62
+
 
 @attrs.define(slots=True)
 class Finding:
@@ -39,9 +41,9 @@ class Finding:
 
     @property
     def rank(self) -> tuple[int, int]:
-        """Where it stands among others: causes first, then by time."""
+        """Where it stands among others: causes first, then by time, as far as that is known."""
         known = BY_NAME.get(self.invariant)
-        return LAST if known is None else known.rank, -1 if self.at_us is None else self.at_us
+        return LAST if known is None else known.rank, _AT_THE_END if self.at_us is None else self.at_us
 
     def __str__(self) -> str:
         return f"{self.invariant}: {self.text}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from kafkasim.check.branches import check_branches
 from kafkasim.check.budget import Budget
 from kafkasim.check.commits import check_commits
 from kafkasim.check.consumer_oracles import check_consistency, check_deliveries
@@ -41,12 +42,15 @@ def check_history(
     check_consistency(events, logs, report, identity, budget)
     check_producers(events, logs, report, identity, budget, guarantees)
     check_positions(events, logs, report, identity)
-    check_lost_writes(events, logs, report, identity)
+    known = frozenset(tp for tp, view in logs.items() if not view.is_observed)
+    compacted = frozenset(tp.topic for tp, view in logs.items() if view.is_compacted)
+    check_lost_writes(events, known, report, identity, compacted)
     measure_reading(events, report)
     check_owners(events, report)
     check_assignments(events, report, budget)
     check_commits(events, report, budget)
     check_effects(events, logs, guarantees, report)
+    check_branches(events, logs, guarantees, report)
     check_share(events, guarantees, report, identity)
     report.sort()
     return report

@@ -1,4 +1,4 @@
-"""The command line: ``kafkasim run``, ``exec``, ``explore``, ``replay``, ``shrink``, ``compare`` and ``conform``.
+"""The command line: ``kafkasim run``, ``exec``, ``check``, ``explore``, ``replay``, ``shrink``, ``compare`` and ``conform``.
 
 Rule 1:   exit status 0 only where everything promised was kept; 1 where a promise broke, 2 for a mistake in what was asked,
           130 after Ctrl-C.
@@ -77,6 +77,26 @@ def _exec(
     from kafkasim.cli.execute import exec_command
 
     raise typer.Exit(exec_command(command, cluster, topic, also, duration, seed))
+
+
+@app.command("check")
+def _check(
+    file: Annotated[str, typer.Argument(help="A history, as save_history writes it.", metavar="FILE.jsonl")],
+    promise: Annotated[
+        list[str],
+        typer.Option(
+            help="GROUP:PROMISE,PROMISE@TOPIC,TOPIC, as billing:at_least_once,drained@orders; may be repeated."
+        ),
+    ] = [],  # noqa: B006
+    compacted: Annotated[list[str], typer.Option(help="A topic that is compacted; may be repeated.")] = [],  # noqa: B006
+    replication_factor: Annotated[int, typer.Option(help="Copies of each partition.")] = 3,
+    min_insync: Annotated[int, typer.Option("--min-insync-replicas", help="As the topics have it.")] = 2,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+) -> None:
+    """Hold a recorded history, of a simulated cluster or a real one, against what Kafka and its users promise."""
+    from kafkasim.cli.check import check_command
+
+    raise typer.Exit(check_command(file, promise, compacted, replication_factor, min_insync, as_json))
 
 
 @app.command("conform")

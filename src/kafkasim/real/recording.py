@@ -36,6 +36,7 @@ from kafkasim.core.model.history import (
     ACKNOWLEDGE_TYPES,
     Acked,
     Assigned,
+    Closed,
     Committed,
     Delivered,
     Revoked,
@@ -220,6 +221,11 @@ class RecordingConsumer(Consumer):
             self._recorder.committed(None, committed)
         return committed
 
+    def close(self) -> None:
+        """As the client's own."""
+        super().close()
+        self._recorder.closed()
+
 
 class _ConsumerRecorder:
     def __init__(self, history: RealHistory, config: Mapping[str, Any]) -> None:
@@ -285,6 +291,9 @@ class _ConsumerRecorder:
             self._history.record(Revoked(now_us, self._client, self._group, gone, self._is_lost))
         if new:
             self._history.record(Assigned(now_us, self._client, self._group, new))
+
+    def closed(self) -> None:
+        self._history.record(Closed(self._history.now_us(), self._client))
 
     def sought(self, partition: Any) -> None:
         event = Sought(self._history.now_us(), self._client, self._group, _tp(partition), partition.offset)

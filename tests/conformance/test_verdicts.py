@@ -1,0 +1,50 @@
+"""The same verdicts on both sides: a sound consumer keeps its promise, one that commits before its work and dies breaks it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+import kafkasim
+from kafkasim.check.foreign import check_foreign
+from kafkasim.check.guarantees import Guarantee
+from kafkasim.check.history_lines import history_lines, read_history_lines
+
+COUNT = 10
+
+
+def work(kit: Any, sink: Any, topic: str, group: str, commits_first: bool, dies_at: int) -> None:
+    """Take records one by one until the last; ``dies_at``: between the two steps of that one, without a word."""
+    consumer = kit.consumer(group, [topic], enable_auto_commit=False, auto_offset_reset="earliest")
+    while True:
+        message = consumer.poll(1.0)
+        if message is None or message.error() is not None:
+            continue
+        if commits_first:
+            consumer.commit(message, asynchronous=False)
+        if message.offset() != dies_at:
+            sink(message)
+            if not commits_first:
+                consumer.commit(message, asynchronous=False)
+        if message.offset() in (dies_at, COUNT - 1):
+            consumer.close()
+            return
+
+
+@pytest.mark.parametrize("commits_first", [False, True], ids=["sound", "broken"])
+def test_a_consumer_that_dies_between_its_two_steps(kit, kafka_cluster, commits_first):
+    """Work before commit: the record comes again. Commit before work: it is lost, and commit-ahead is named as the cause."""
+    topic, group = kit.topic(), kit.group()
+    kit.fill(topic, COUNT)
+    sink = kafkasim.sinks.Sink(kafka_cluster, "table", group=group)
+    promise = {"topics": topic, "at_least_once": True}
+    kafka_cluster.guarantee(group, **promise)
+    work(kit, sink, topic, group, commits_first, dies_at=4)
+    work(kit, sink, topic, group, commits_first, dies_at=-1)
+    report = kafka_cluster.check()
+    broken = list(dict.fromkeys(finding.id for finding in report.findings))
+    assert broken == (["G3", "E1"] if commits_first else []), report
+    lines = list(history_lines(kafka_cluster.history))
+    again = check_foreign(read_history_lines(lines), [Guarantee.of(group, topic, {"at_least_once": True})])
+    assert list(dict.fromkeys(finding.id for finding in again.findings)) == broken, again
