@@ -77,6 +77,8 @@ class _Part:
     away: dict[NodeId, None] = attrs.field(factory=dict)
     #: The ELR was emptied by a change of settings: the ISR alone has to hold everything.
     is_cleared: bool = False
+    #: Nothing has ended the recovery from an unclean election: the next one changes no state, and its record says nothing of it.
+    is_recovering: bool = False
     is_over: bool = False
     #: Leader epoch -> what excuses its beginning; the newest one that a broker has noted.
     excuses: dict[int, str] = attrs.field(factory=dict)
@@ -332,6 +334,8 @@ class Budget:
             reason = self._over(part) or self._unclean(part, record, is_asked)
             if reason is not None:
                 part.excuses[part.leader_epoch] = reason
+        if record.leader_recovery_state is not None:
+            part.is_recovering = record.leader_recovery_state == RECOVERING
         if record.replicas is not None:
             part.replicas = record.replicas
         if record.elr is not None:
@@ -348,7 +352,8 @@ class Budget:
 
     def _unclean(self, part: _Part, record: PartitionChangeRecord, is_asked: bool) -> str | None:
         """An election that gives up what the new leader lacks, where somebody has allowed that."""
-        if record.leader < 0 or record.leader_recovery_state != RECOVERING:
+        is_again = part.is_recovering and record.leader not in part.members()
+        if record.leader < 0 or not (record.leader_recovery_state == RECOVERING or is_again):
             return None
         if is_asked:
             return f"an unclean election of broker {record.leader} was asked for"

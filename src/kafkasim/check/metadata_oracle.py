@@ -42,6 +42,8 @@ class PartitionView:
     removing: tuple[NodeId, ...] = ()
     #: ELR and LastKnownElr were emptied by ClearElrRecord since the partition lost its leader.
     cleared: bool = False
+    #: Nothing has ended the recovery from an unclean election yet: the next one changes no state, and a record says nothing of it.
+    is_recovering: bool = False
     #: Leader epochs that began with an unclean election.
     unclean_epochs: tuple[int, ...] = ()
     #: Members of the ELR that were no replicas for a while: Kafka 4.3 keeps them there (docs/fidelity.md).
@@ -179,6 +181,7 @@ class MetadataOracle:
             self._inactive.pop(record.broker_id, None)
 
     def _change(self, view: PartitionView, record: PartitionChangeRecord) -> None:
+        known_before = (*view.isr, *view.elr)
         if record.replicas is not None:
             view.replicas = record.replicas
         reverted = self._is_unclean_revert(view, record)
@@ -196,8 +199,15 @@ class MetadataOracle:
             view.leader_epoch += 1
             view.leader = record.leader
             view.cleared = False
-            if record.leader_recovery_state == RECOVERING or (record.leader >= 0 and record.leader in view.reverted):
+            is_again = view.is_recovering and record.leader >= 0 and record.leader not in known_before
+            if (
+                record.leader_recovery_state == RECOVERING
+                or is_again
+                or (record.leader >= 0 and record.leader in view.reverted)
+            ):
                 view.unclean_epochs = (*view.unclean_epochs, view.leader_epoch)
+        if record.leader_recovery_state is not None:
+            view.is_recovering = record.leader_recovery_state == RECOVERING
         known = [node for node in view.stale_elr if node in view.elr]
         gone = [node for node in view.elr if node not in view.replicas]
         view.stale_elr = tuple(dict.fromkeys([*known, *gone])) if known or gone else ()

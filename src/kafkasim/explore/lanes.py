@@ -14,7 +14,7 @@ MOST_ROWS = 12
 _WIDTH = 24
 _FAULTS = ("crash", "power_loss", "shutdown", "pause", "resume", "start")
 #: Told by every server about itself all the time, and no help to a reader.
-_DULL = ("metadata-published", "broker-state", "group ")
+_DULL = ("metadata-", "broker-state", "group ", "data lost")
 
 
 def lanes(history: Iterable[HistoryEvent], servers: Sequence[int]) -> list[str]:

@@ -64,6 +64,8 @@ class Injection:
         self._done: set[int] = set()
         self._undo: list[Callable[[], None]] = []
         self._is_healed = False
+        #: Called just before each fault happens.
+        self.before: Callable[[Fault], None] | None = None
         self._aim = Aim(cluster)
         self._harm = Harm(cluster, self._aim, self._later)
         for index, fault in enumerate(plan):
@@ -173,6 +175,8 @@ class Injection:
     # --- faults ----------------------------------------------------------------------------------------------------
 
     def _fire(self, fault: Fault, requester: int, server: int) -> None:
+        if self.before is not None:
+            self.before(fault)
         undo: Callable[[], None] | None = None
         if fault.what in ADMIN:
             hit, undo = self._cluster.injections.operator.act(fault)

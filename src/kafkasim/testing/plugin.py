@@ -23,6 +23,7 @@ from _pytest.runner import runtestprotocol
 
 from kafkasim.connect import connect
 from kafkasim.errors import Unsupported
+from kafkasim.testing import recorded
 
 if TYPE_CHECKING:
     from kafkasim.real.cluster import RealCluster
@@ -68,7 +69,15 @@ def pytest_configure(config: pytest.Config) -> None:
     count = config.getoption("--kafkasim-seeds")
     if count is not None and count < 1:
         raise pytest.UsageError(f"--kafkasim-seeds must be at least 1, not {count}")
-    config.pluginmanager.register(_Session(config), "kafkasim-session")
+    session = _Session(config)
+    config.pluginmanager.register(session, "kafkasim-session")
+    recorded.begin(session.replayed)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """What this session replayed is no concern of another."""
+    if config.pluginmanager.has_plugin("kafkasim-session"):
+        recorded.end()
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:

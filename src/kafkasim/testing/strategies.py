@@ -2,6 +2,7 @@
 
 Rule 1:   everything shrinks to the harmless: no fault, the shortest down-time, the fewest records, seed 0.
 Rule 2:   faults and records are drawn apart, so that leaving out one does not move another.
+Rule 3:   under ``--kafkasim-replay`` the recorded seed, plan and records are given instead.
 
     @given(plan=fault_plans(["orders-0"]), work=workloads(), seed=seeds())
     def test_nothing_is_lost(plan, work, seed): ...
@@ -9,7 +10,7 @@ Rule 2:   faults and records are drawn apart, so that leaving out one does not m
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import attrs
@@ -18,6 +19,8 @@ from hypothesis import strategies as st
 from kafkasim.sim.menu import Menu
 from kafkasim.sim.nemeses import EVENTS
 from kafkasim.sim.plan import Fault, Plan
+from kafkasim.sim.plan_text import plan_from_values
+from kafkasim.testing import recorded
 
 _MOMENTS = 1000
 _DOWN_S = (0.001, 0.01, 0.1, 0.5, 1.0, 3.0, 6.0, 12.0, 30.0, 60.0)
@@ -25,7 +28,14 @@ _DOWN_S = (0.001, 0.01, 0.1, 0.5, 1.0, 3.0, 6.0, 12.0, 30.0, 60.0)
 
 def seeds() -> st.SearchStrategy[int]:
     """Seeds of a cluster; 0 is the simplest."""
-    return st.integers(min_value=0, max_value=2**32 - 1)
+    return _or_recorded("seed", st.integers(min_value=0, max_value=2**32 - 1), int)
+
+
+@st.composite
+def _or_recorded(draw: st.DrawFn, name: str, usual: st.SearchStrategy[Any], read: Callable[[Any], Any]) -> Any:
+    """What ``--kafkasim-replay`` names; without it, what Hypothesis draws."""
+    value = recorded.current(name)
+    return draw(usual) if value is None else read(value)
 
 
 @attrs.frozen
@@ -48,8 +58,15 @@ class Workload:
 def workloads(*, min_records: int = 1, max_records: int = 50, keys: int = 4) -> st.SearchStrategy[Workload]:
     """Few records with few keys; every value is its record's number, so each is told from the others."""
     key = st.none() if keys == 0 else st.none() | st.integers(0, keys - 1).map(lambda number: f"key-{number}".encode())
-    return st.lists(key, min_size=min_records, max_size=max_records).map(
-        lambda drawn: Workload(tuple((key, str(number).encode()) for number, key in enumerate(drawn)))
+    drawn = st.lists(key, min_size=min_records, max_size=max_records).map(
+        lambda keys: Workload(tuple((key, str(number).encode()) for number, key in enumerate(keys)))
+    )
+    return _or_recorded("records", drawn, _workload)
+
+
+def _workload(records: Any) -> Workload:
+    return Workload(
+        tuple((None if key is None else key.encode("latin-1"), value.encode("latin-1")) for key, value in records)
     )
 
 
@@ -92,7 +109,8 @@ def faults(
 
 def fault_plans(partitions: Sequence[str] = (), *, max_faults: int = 4, **options: Any) -> st.SearchStrategy[Plan]:
     """Up to ``max_faults`` faults; shrinks to none. Options are those of `faults`."""
-    return st.lists(faults(partitions, **options), max_size=max_faults).map(lambda drawn: Plan(tuple(drawn)))
+    drawn = st.lists(faults(partitions, **options), max_size=max_faults).map(lambda listed: Plan(tuple(listed)))
+    return _or_recorded("plan", drawn, plan_from_values)
 
 
 @attrs.frozen

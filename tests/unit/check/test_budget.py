@@ -29,6 +29,7 @@ from kafkasim.core.model.metadata import (
     TopicRecord,
 )
 from kafkasim.core.model.records import batch_of
+from kafkasim.testing.audit import audit
 
 TP = TopicPartition("orders", 0)
 _MIN_ISR = "min.insync.replicas"
@@ -333,3 +334,27 @@ def test_a_bug_within_the_budget_stays_a_finding() -> None:
         report = cluster.check()
         broken = list(dict.fromkeys(finding.invariant for finding in report.findings))
         assert broken == ["candidate-completeness", "leader-completeness", "acked-loss"]
+
+
+def test_a_second_unclean_election_says_nothing_of_its_own() -> None:
+    """A lone replica stays in recovery, so the next unclean election changes no state: it is one all the same."""
+    run = Run(isr=(1,), unclean=True)
+    run.elect(1, 40, isr=(1,), leader_recovery_state=RECOVERING)
+    run.change(leader=-1, isr=(), elr=())
+    run.change(leader=1, isr=(1,))
+    run.leads(1, 3, 20)
+    assert "unclean election of broker 1" in str(run.excuse(30, run.second - 1))
+
+
+def test_a_lone_replica_that_loses_power_twice_breaks_no_oracle() -> None:
+    """Each time it is elected with less than was committed: the settings allow that, and replication's own oracle knows."""
+    with kafkasim.Cluster(brokers=1, seed=6435108) as cluster:
+        oracle = audit(cluster)
+        cluster.create_topic("orders")
+        for _ in range(2):
+            cluster.produce("orders", ["a"])
+            cluster.broker(1).power_loss()
+            cluster.broker(1).start()
+            cluster.run_for(30.0)
+        assert oracle.report.ok, oracle.report
+        assert cluster.check().ok
