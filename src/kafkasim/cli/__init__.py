@@ -169,11 +169,62 @@ def _replay(
         bool, typer.Option("--loose", help="The same seed and plan under the code as it is now, whatever it draws.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    report: Annotated[
+        str | None, typer.Option(help="Write a page of the run: one HTML file (extra viz).", metavar="OUT.html")
+    ] = None,
+    trace: Annotated[
+        str | None, typer.Option(help="Write a trace of the run for ui.perfetto.dev.", metavar="OUT.json")
+    ] = None,
+    sequence: Annotated[
+        str | None, typer.Option(help="Write its last requests as a Mermaid diagram.", metavar="OUT.md")
+    ] = None,
+    history: Annotated[
+        str | None, typer.Option(help="Write its whole history, a line of JSON an event.", metavar="OUT.jsonl")
+    ] = None,
 ) -> None:
     """Run a recorded failure again, choice by choice, and show it on one screen."""
+    from kafkasim.cli.look import Pictures
     from kafkasim.cli.replay import replay_command
 
-    raise typer.Exit(replay_command(file, loose, as_json))
+    pictures = Pictures(report, trace, sequence, history)
+    pictures.check()
+    status = replay_command(file, loose, as_json)
+    if pictures.wanted:
+        pictures.draw(file)
+    raise typer.Exit(status)
+
+
+@app.command("why")
+def _why(
+    file: Annotated[str, typer.Argument(help="A replay file.", metavar="FILE")],
+    what: Annotated[
+        list[str],
+        typer.Argument(help="record=call-123, group=billing, topic=calls partition=0, at=12.5", metavar="WHAT=..."),
+    ],
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Say what became of a record, what holds a group up, or why a partition is as it is, in a recorded run."""
+    from kafkasim.cli.look import why_command
+
+    raise typer.Exit(why_command(file, what, as_json))
+
+
+@app.command("diff")
+def _diff(
+    file: Annotated[str, typer.Argument(help="A replay file.", metavar="FILE")],
+    without: Annotated[list[str], typer.Option(help="Take a protection away: elr, epoch_truncation, ...")] = [],  # noqa: B006
+    with_: Annotated[list[str], typer.Option("--with", help="Put a protection back that the run is without.")] = [],  # noqa: B006
+    settings: Annotated[list[str], typer.Option("--set", help="Another broker config: NAME=VALUE.")] = [],  # noqa: B006
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Run a recorded plan twice, once with something changed: the first event that differs, and how each ended.
+
+    The exit status is 1 if the change decides whether a promise is kept.
+    """
+    from kafkasim.cli.look import diff_command
+
+    flips = {**dict.fromkeys(without, False), **dict.fromkeys(with_, True)}
+    raise typer.Exit(diff_command(file, flips, settings, as_json))
 
 
 @app.command("shrink")

@@ -6,7 +6,7 @@ import gc
 import json
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
@@ -102,6 +102,18 @@ def _interrupts() -> Iterator[list[int]]:
         signal.signal(signal.SIGINT, before)
 
 
+def check_picture_paths(paths: Sequence[str], page: str | None) -> None:
+    """Raises ConfigurationError for a file whose folder is not there, and for a page without Plotly."""
+    for path in paths:
+        if not Path(path).absolute().parent.is_dir():
+            raise ConfigurationError(f"{path}: there is no folder {Path(path).absolute().parent}")
+    if page is not None:
+        try:
+            plotly_graphs()
+        except ImportError as problem:
+            raise ConfigurationError(f"--report {page}: {problem}") from None
+
+
 class _Pictures:
     """``--report`` and ``--trace``: what can be refused is refused before the run."""
 
@@ -109,14 +121,7 @@ class _Pictures:
         self._design = design
         self._page = page
         self._trace = trace
-        for path in (page, trace):
-            if path is not None and not Path(path).absolute().parent.is_dir():
-                raise ConfigurationError(f"{path}: there is no folder {Path(path).absolute().parent}")
-        if page is not None:
-            try:
-                plotly_graphs()
-            except ImportError as problem:
-                raise ConfigurationError(f"--report {page}: {problem}") from None
+        check_picture_paths([path for path in (page, trace) if path is not None], page)
 
     def draw(self, cluster: Cluster, result: Result) -> None:
         story = story_of(cluster, title=self._design)

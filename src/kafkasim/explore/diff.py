@@ -16,8 +16,9 @@ import attrs
 from kafkasim.check.report import Finding
 from kafkasim.core.model.errors import ErrorCode
 from kafkasim.core.model.history import Acked, Delivered, HistoryEvent
+from kafkasim.explore.recipe import Recipe, cook
 from kafkasim.explore.telling import event_key, event_text
-from kafkasim.explore.trial import Scenario, Trial, run_trial
+from kafkasim.explore.trial import Scenario, Trial
 from kafkasim.handle import Cluster
 from kafkasim.sim.injection import Injection
 from kafkasim.sim.plan import Fault, Plan
@@ -87,7 +88,7 @@ class Difference:
 
 def diff(
     scenario: Scenario,
-    seed: int,
+    run: Recipe | int,
     plan: Plan | Fault | None = None,
     *,
     features: Mapping[str, bool] | None = None,
@@ -98,6 +99,7 @@ def diff(
     """Run ``scenario`` as it is, and with the change.
 
     Args:
+        run, plan: a recipe; or a seed, and the plan that goes with it.
         features: protections switched, as ``{"elr": False}``.
         config: broker configs changed, by Kafka's names.
         other: another scenario in its place (another protocol, other client settings); features and config are applied to it too.
@@ -105,8 +107,9 @@ def diff(
     """
     changed = _changed(other or scenario, features or {}, config or {})
     named = labels or ("as it is", _label(scenario, features or {}, config or {}, other))
-    plan = Plan.of(plan or Plan())
-    left, right = _side(named[0], scenario, seed, plan), _side(named[1], changed, seed, plan)
+    recipe = run if isinstance(run, Recipe) else Recipe(run, Plan.of(plan or Plan()))
+    changed_recipe = attrs.evolve(recipe, features={**recipe.features, **(features or {})})
+    left, right = _side(named[0], scenario, recipe), _side(named[1], changed, changed_recipe)
     return Difference(left, right, first_difference(left, right))
 
 
@@ -138,7 +141,7 @@ def _label(
     return ", ".join(parts) or "again"
 
 
-def _side(label: str, scenario: Scenario, seed: int, plan: Plan) -> Side:
+def _side(label: str, scenario: Scenario, recipe: Recipe) -> Side:
     events: list[HistoryEvent] = []
     names: list[str] = []
 
@@ -146,7 +149,7 @@ def _side(label: str, scenario: Scenario, seed: int, plan: Plan) -> Side:
         events.extend(cluster.history)
         names.append(cluster.cluster_name)
 
-    trial = run_trial(scenario, seed, plan, on_end=keep)
+    trial = cook(scenario, recipe, on_end=keep)
     acked = [event for event in events if isinstance(event, Acked)]
     return Side(
         label,
