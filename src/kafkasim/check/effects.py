@@ -151,7 +151,7 @@ def _check_ahead(parts: Mapping[TopicPartition, _Part], guarantee: Guarantee, re
     for tp, part in parts.items():
         for offset, commit, at_us in part.ahead[:_MOST_TOLD]:
             text = f"{guarantee.whom} committed {tp} up to {commit} at {at_us / 1e6:.6f} s, before offset {offset} was worked on"
-            report.add("commit-ahead", text)
+            report.add("commit-ahead", text, at_us=at_us, tp=tp, cause="committed before its work")
         for before, offset, at_us in part.regressed[:_MOST_TOLD]:
             text = f"{guarantee.whom} committed {tp} at {offset} at {at_us / 1e6:.6f} s, after {before}"
             report.allow("commit-regress", f"{text}: what is between may be given again")
@@ -179,7 +179,12 @@ def _check_at_least_once(
         if waiting:
             report.count(f"records that {guarantee.group} has not worked on yet", waiting)
         for offset, why in lost[:_MOST_TOLD]:
-            report.add("at-least-once", f"{guarantee.whom} never worked on {tp} offset {offset}: {why}")
+            report.add(
+                "at-least-once",
+                f"{guarantee.whom} never worked on {tp} offset {offset}: {why}",
+                tp=tp,
+                cause=_cause(why),
+            )
         if len(lost) > _MOST_TOLD:
             report.add("at-least-once", f"{guarantee.whom}: {len(lost) - _MOST_TOLD} more records of {tp} like these")
 
@@ -191,6 +196,10 @@ def _why_lost(offset: int, part: _Part, view: LogView | None) -> str | None:
     if view is not None and offset < view.start_offset:
         return "it was deleted from the log before"
     return None
+
+
+def _cause(why: str) -> str:
+    return why.partition(" (")[0]
 
 
 def _check_at_most_once(parts: Mapping[TopicPartition, _Part], guarantee: Guarantee, report: Report) -> None:
@@ -247,7 +256,9 @@ def _check_drained(
         unseen = [offset for start, stop in spans for offset in range(start, stop) if offset not in given]
         if unseen:
             some = ", ".join(map(str, unseen[:_MOST_TOLD])) + (" …" if len(unseen) > _MOST_TOLD else "")
-            report.add("unseen", f"{guarantee.whom} was never given {len(unseen)} records of {tp} (offsets {some})")
+            text = f"{guarantee.whom} was never given {len(unseen)} records of {tp} (offsets {some})"
+            where = "" if end is None else ": they are in the log, and were not consumed"
+            report.add("unseen", f"{text}{where}", tp=tp, cause="present, and not consumed")
 
 
 def _check_lag(events: Iterable[HistoryEvent], guarantee: Guarantee, report: Report) -> None:

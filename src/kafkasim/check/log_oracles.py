@@ -108,7 +108,7 @@ def _tell_loss(event: Acked, view: LogView, report: Report, budget: Budget, *, i
     elif excuse is not None:
         report.allow("acked-loss", f"{text} ({excuse})")
     else:
-        report.add("acked-loss", text)
+        report.add("acked-loss", text, at_us=event.at_us, tp=event.tp, cause="acknowledged, and not in the log")
 
 
 def check_duplicates(
