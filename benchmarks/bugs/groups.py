@@ -314,7 +314,7 @@ def _with_a_retry_topic(stage: Stage) -> None:
         try_commit(consumer, message)
 
 
-def _retrying_in_place(stage: Stage) -> None:
+def retrying_in_place(stage: Stage) -> None:
     """What fails is tried again until it works; what is behind it waits."""
     consumer = consumer_of(stage)
     for message in messages(consumer):
@@ -339,7 +339,7 @@ def _retries(name: str, worker: Worker, memory: type[Once] | type[Newest]) -> Sc
 
 
 def _retry_topic(protection: bool) -> Scenario:
-    return _retries("retry-topic", _retrying_in_place if protection else _with_a_retry_topic, Once)
+    return _retries("retry-topic", retrying_in_place if protection else _with_a_retry_topic, Once)
 
 
 def _in_lanes(lane_of: Callable[[Any], int]) -> Worker:

@@ -7,9 +7,11 @@ from benchmarks.bugs.fan_out import FAN_OUT
 from benchmarks.bugs.groups import GROUPS
 from benchmarks.bugs.replication import REPLICATION
 from benchmarks.bugs.row import Row
+from benchmarks.bugs.services import SERVICES
 from benchmarks.bugs.settings import SETTINGS
+from benchmarks.bugs.shares import SHARES
 
-ROWS: tuple[Row, ...] = (*REPLICATION, *SETTINGS, *CONSUMERS, *GROUPS, *FAN_OUT)
+ROWS: tuple[Row, ...] = (*REPLICATION, *SETTINGS, *CONSUMERS, *GROUPS, *SHARES, *SERVICES, *FAN_OUT)
 
 
 def chosen(only: str | None) -> list[Row]:

@@ -15,7 +15,7 @@ import attrs
 from kafkasim import sinks
 from kafkasim.confluent_kafka import KafkaException
 from kafkasim.core.model.errors import ErrorCode
-from kafkasim.core.model.history import Acked, Committed, Delivered, Effected, ShareDelivered
+from kafkasim.core.model.history import DONE, SKIPPED, Acked, Committed, Delivered, Effected, ShareDelivered
 from kafkasim.explore.trial import Scenario
 from kafkasim.handle import Cluster
 
@@ -36,6 +36,7 @@ WORK_S = 0.01
 _NEVER_AGAIN_S = 25.0
 _QUIET_S = 3.0
 _LOOK_EVERY_S = 0.5
+_OVER = (DONE, SKIPPED)
 _WORK = (Delivered, ShareDelivered, Effected, Committed)
 
 
@@ -131,15 +132,15 @@ def staged(
         clients=tuple(f"worker-{number + 1}" for number in range(workers)),
         settle_s=60.0,
         span_s=traffic.records * traffic.gap_s,
-        settled=WorkedOff(),
+        settled=Quiet(is_all_committed),
     )
 
 
-class WorkedOff:
-    """Nobody has worked for a while, and everything is committed; or for so long that nobody will. Looked at now and then."""
+class Quiet:
+    """Nobody has worked for a while, and all is done; or for so long that nobody will. Looked at now and then."""
 
-    def __init__(self, group: str | None = GROUP) -> None:
-        self._group = group
+    def __init__(self, is_done: Callable[[Cluster], bool]) -> None:
+        self._is_done = is_done
         self._cluster: Cluster | None = None
         self._began_s = self._next_s = 0.0
 
@@ -150,12 +151,10 @@ class WorkedOff:
             return False
         self._next_s = cluster.now + _LOOK_EVERY_S
         quiet_s = cluster.now - max(self._began_s, last_work_s(cluster))
-        if quiet_s < _QUIET_S:
-            return False
-        return quiet_s > _NEVER_AGAIN_S or (self._group is not None and _is_all_committed(cluster, self._group))
+        return quiet_s >= _QUIET_S and (quiet_s > _NEVER_AGAIN_S or self._is_done(cluster))
 
 
-def _is_all_committed(cluster: Cluster, group: str) -> bool:
+def is_all_committed(cluster: Cluster, group: str = GROUP) -> bool:
     """Everything that producers were told of; a partition of which nothing was committed may be lag that nobody sees."""
     left: dict[object, int] = {}
     for event in cluster.history.events:
@@ -171,6 +170,19 @@ def _is_all_committed(cluster: Cluster, group: str) -> bool:
                         return False
                     del left[tp]
     return not left
+
+
+def is_all_worked_on(cluster: Cluster) -> bool:
+    """Every record that producers were told of has taken effect, or was dealt with otherwise."""
+    done = {
+        (event.tp, event.offset) for event in cluster.history.events if type(event) is Effected and event.phase in _OVER
+    }
+    return all(
+        (event.tp, event.base_offset + index) in done
+        for event in cluster.history.events
+        if type(event) is Acked and event.error is ErrorCode.NONE and event.tp.topic == TOPIC
+        for index in range(event.start, event.stop)
+    )
 
 
 def last_work_s(cluster: Cluster) -> float:

@@ -99,7 +99,7 @@ class Sink:
         cluster.history.record(
             Effected(
                 at_us,
-                self.name,
+                _who(cluster) or self.name,
                 self.group,
                 self.name,
                 place,
@@ -108,6 +108,13 @@ class Sink:
                 phase,
             )
         )
+
+
+def _who(cluster: Any) -> str | None:
+    """The task that works, where tasks are the cluster's own: two that share a sink are told apart."""
+    scheduler = getattr(cluster, "scheduler", None)
+    task = None if scheduler is None else scheduler.current()
+    return None if task is None else str(task.host.name)
 
 
 #: What ``apply`` returns where the sink found that this record had taken effect before.

@@ -164,6 +164,12 @@ class Producer(ClientHandle):
         if 0 <= milliseconds * 1000 < POLL_CHUNK_US:
             is_chunked = False
         has_begun = False
+
+        def begin(now_us: int) -> None:
+            nonlocal has_begun
+            has_begun = True  # Here, as the call may be ended by a signal before it gets as far.
+            self._engine.begin_flush(now_us)
+
         try:
             while True:
                 if self._gather():
@@ -183,8 +189,7 @@ class Producer(ClientHandle):
                     return failure
                 if not has_begun:
                     # What was reported before is served before the client's threads hear of the flush.
-                    has_begun = True
-                    shell.call(self._engine.begin_flush)
+                    shell.call(begin)
                     continue
                 remaining_us = None if deadline_us is None else deadline_us - shell.now_us
                 if (remaining_us is not None and remaining_us <= 0) or not shell.wait(self._gather, remaining_us):
