@@ -83,11 +83,11 @@ def _relay(shop: Shop) -> None:
         if not outbox:
             shop.cluster.run_for(0.02)
             continue
-        topic, message = outbox[0]
+        topic, message = first = outbox[0]
         failed: list[object] = []
         producer.produce(topic, message, on_delivery=lambda error, _, failed=failed: error and failed.append(error))
-        if producer.flush(5) == 0 and not failed:
-            outbox.popleft()
+        if producer.flush(5) == 0 and not failed and outbox and outbox[0] is first:
+            outbox.popleft()  # unless another relay has, as may be while one restarts
 
 
 def listens_to_itself(shop: Shop) -> None:

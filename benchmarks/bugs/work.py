@@ -28,6 +28,8 @@ CONSUMER: Mapping[str, object] = {
     "heartbeat.interval.ms": 500,
     "max.poll.interval.ms": 6000,
     "fetch.wait.max.ms": 1000,
+    #: A broker that lost its power does not say so: what it was asked is waited for so long.
+    "socket.timeout.ms": 5000,
 }
 PRODUCER: Mapping[str, object] = {"acks": "all", "enable.idempotence": True, "linger.ms": 0}
 GAP_S = 0.1
