@@ -5,7 +5,8 @@ G8 offset-amnesia: a client was told less than what had been committed, or nothi
 
 Inputs:   what coordinators noted; the budget of the run.      Effects: findings.
 Rule 1:   a coordinator that is none any more may answer with what it last knew; what counts is what the newest leader of the
-          group's partition of ``__consumer_offsets`` says.
+          group's partition of ``__consumer_offsets`` says. What a former one accepted before it stood still, and tells of when it
+          goes on, came before everything that its successor has told.
 Rule 2:   offsets that expired, or were deleted with their topic, their group or by somebody, are forgotten with leave.
 Rule 3:   constant work for each offset.
 """
@@ -37,6 +38,8 @@ _ANY_OFFSET = 1 << 62
 class _Group:
     generation: int = -1
     is_classic: bool = True
+    #: Who told members of assignments last.
+    coordinator: NodeId | None = None
     gone: dict[str, None] = attrs.field(factory=dict)
     #: Of the consumer protocol: what each member was told last, and whose each partition is by that.
     told: dict[str, tuple[TopicPartition, ...]] = attrs.field(factory=dict)
@@ -66,6 +69,7 @@ def check_commits(events: Iterable[HistoryEvent], report: Report, budget: Budget
         elif event.kind == GROUP_FETCHED:
             _take_fetch(name, group, event, fields, leaders, report, budget)
         elif event.kind == GROUP_ASSIGNED:
+            group.coordinator = event.node
             _take_assignment(group, fields)
         elif event.kind == GROUP_GONE:
             group.gone[fields["member"]] = None
@@ -84,6 +88,8 @@ def _take_assignment(group: _Group, fields: Mapping[str, Any]) -> None:
 
 
 def _take_commit(name: str, group: _Group, event: Happened, fields: Mapping[str, Any], report: Report) -> None:
+    if group.coordinator not in (None, event.node):
+        return
     member, epoch = fields["member"], fields["epoch"]
     why = None
     if epoch < 0:

@@ -290,3 +290,30 @@ def test_a_group_that_was_lost_begins_anew() -> None:
     check_assignments(events, excused, _LostHome())
     assert excused.ok
     assert "__consumer_offsets-7 lost power everywhere" in str(excused.allowed[0])
+
+
+def test_a_former_coordinator_tells_late_of_what_it_accepted() -> None:
+    """It stood still between the commit and its answer; meanwhile its successor begins a generation. At one coordinator: a breach."""
+
+    def history(coordinator: int) -> list[HistoryEvent]:
+        commit = {"member": "a", "epoch": 1, "offsets": ((TP, 1),)}
+        return [
+            told(1, "a", 1, TP),
+            note(
+                2,
+                GROUP_ASSIGNED,
+                node=coordinator,
+                member="b",
+                epoch=2,
+                partitions=(TP,),
+                protocol="classic",
+                instance=None,
+            ),
+            note(3, GROUP_COMMITTED, **commit),
+        ]
+
+    late, wrong = Report(), Report()
+    check_commits(history(2), late)
+    check_commits(history(1), wrong)
+    assert late.ok
+    assert [finding.invariant for finding in wrong.findings] == ["zombie-commit"]
