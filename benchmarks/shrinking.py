@@ -45,7 +45,7 @@ def main() -> int:
     if results:
         print(
             f"median of {len(results)} rows: {statistics.median(len(one.recipe.plan) for one in results):g} faults, "
-            f"{statistics.median(records(one) for one in results):g} records, "
+            f"{_median_records(results)}, "
             f"{statistics.median(one.wall_s for one in results):.1f} s (most {max(one.wall_s for one in results):.1f}); the protection "
             f"that was off is named in {sum(is_named(one) for one in results)} of {len(results)}; {machine()}"
         )
@@ -73,8 +73,14 @@ def _with_alternative(row: Row) -> Scenario:
     return attrs.evolve(scenario, alternatives={"its protection": row.scenario(True)})
 
 
-def records(shrunk: Shrunk) -> int:
-    return {**shrunk.sizes_before, **shrunk.recipe.sizes}.get("records", 0)
+def records(shrunk: Shrunk) -> int | None:
+    """None where the scenario has no such size."""
+    return {**shrunk.sizes_before, **shrunk.recipe.sizes}.get("records")
+
+
+def _median_records(results: list[Shrunk]) -> str:
+    sized = [count for one in results if (count := records(one)) is not None]
+    return f"{statistics.median(sized):g} records in the {len(sized)} that have them as a size" if sized else "no sizes"
 
 
 def is_named(shrunk: Shrunk) -> bool:
@@ -83,7 +89,7 @@ def is_named(shrunk: Shrunk) -> bool:
 
 def line(row: Row, shrunk: Shrunk) -> str:
     faults = f"{len(shrunk.before.plan)}->{len(shrunk.recipe.plan)}"
-    size = f"{shrunk.sizes_before.get('records', 0)}->{records(shrunk)}"
+    size = "-" if records(shrunk) is None else f"{shrunk.sizes_before['records']}->{records(shrunk)}"
     end = "" if shrunk.is_minimal else " (time was up)"
     return (
         f"{row.number + ' ' + row.name:<34} {faults:>9} {size:>9} {shrunk.runs:>5} {shrunk.wall_s:>6.1f}  "

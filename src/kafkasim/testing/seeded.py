@@ -21,12 +21,12 @@ import pytest
 from kafkasim.check.report import Report
 from kafkasim.errors import ConfigurationError
 from kafkasim.explore.lanes import lanes
-from kafkasim.explore.trial import Scenario, Trial, run_trial
+from kafkasim.explore.recipe import Recipe, cook
+from kafkasim.explore.trial import Scenario, Trial
 from kafkasim.handle import Cluster
 from kafkasim.sim.files import write_whole
 from kafkasim.sim.injection import Injection
 from kafkasim.sim.plan import Fault, Plan
-from kafkasim.sim.plan_text import fault_to_values, plan_from_values
 from kafkasim.testing.plugin import replayed
 
 Faults = Plan | Fault | Callable[[int], Plan | Fault]
@@ -74,9 +74,9 @@ def seeded(
             if request.config.getoption("--kafkasim-real"):
                 pytest.skip("seeds and fault plans need the simulator")
             asked = _asked(request.config)
-            for seed in chosen if asked is None else (asked[0],):
-                plan = _plan(faults, seed) if asked is None or asked[1] is None else asked[1]
-                _run_seed(request.node, function, fixtures, seed, plan, settle, require_fired, cluster_options)
+            for seed in chosen if asked is None else (asked,):
+                recipe = seed if isinstance(seed, Recipe) else Recipe(seed, _plan(faults, seed))
+                _run_seed(request.node, function, fixtures, recipe, settle, require_fired, cluster_options)
 
         run.kafkasim_scenario = Scenario(  # type: ignore[attr-defined]
             function.__name__,
@@ -84,6 +84,7 @@ def seeded(
             options=cluster_options,
             settle_s=settle,
             faults=None if faults is None else lambda seed: _plan(faults, seed),
+            sizes={one.name: one.default for one in parameters[1:] if type(one.default) is int},
         )
         request = inspect.Parameter("request", inspect.Parameter.POSITIONAL_OR_KEYWORD)
         own = [parameter for parameter in parameters[1:] if parameter.name != "request"]
@@ -98,14 +99,13 @@ def seeded(
 seeded.__test__ = False  # type: ignore[attr-defined]
 
 
-def _asked(config: pytest.Config) -> tuple[int, Plan | None] | None:
-    """The seed, and the plan of a replay file, that the command line asks for."""
+def _asked(config: pytest.Config) -> int | Recipe | None:
+    """The seed, or the run of a replay file, that the command line asks for."""
     recorded = replayed(config)
     if recorded is not None:
-        plan = plan_from_values(recorded["plan"]) if "plan" in recorded else None
-        return int(recorded.get("seed", 0)), plan
-    seed = config.getoption("--kafkasim-seed")
-    return None if seed is None else (seed, None)
+        return Recipe.from_values({"seed": 0, **recorded}) if "plan" in recorded else int(recorded.get("seed", 0))
+    seed: int | None = config.getoption("--kafkasim-seed")
+    return seed
 
 
 def _plan(faults: Faults | None, seed: int) -> Plan:
@@ -118,8 +118,7 @@ def _run_seed(
     item: Any,
     function: Callable[..., Any],
     fixtures: Mapping[str, Any],
-    seed: int,
-    plan: Plan,
+    recipe: Recipe,
     settle: float,
     require_fired: bool,
     options: Mapping[str, Any],
@@ -134,12 +133,12 @@ def _run_seed(
             except AssertionError as never:
                 problem = never
         if problem is not None or not trial.ok:
-            breach = Breach(_screen(item, cluster, injection, seed, trial.report, problem), trial.report)
+            breach = Breach(_screen(item, cluster, injection, recipe, trial.report, problem), trial.report)
             breach.__cause__ = problem
             failure.append(breach)
 
-    scenario = Scenario(item.name, lambda cluster: function(cluster, **fixtures), options=options, settle_s=settle)
-    run_trial(scenario, seed, plan, on_end=judge)
+    scenario = Scenario(item.name, functools.partial(function, **fixtures), options=options, settle_s=settle)
+    cook(scenario, recipe, on_end=judge)
     if failure:
         raise failure[0]
 
@@ -148,10 +147,10 @@ def _run_seed(
 
 
 def _screen(
-    item: Any, cluster: Any, injection: Injection, seed: int, report: Report | None, problem: BaseException | None
+    item: Any, cluster: Any, injection: Injection, recipe: Recipe, report: Report | None, problem: BaseException | None
 ) -> str:
-    plan_file, history_file = _keep(item, cluster, injection.plan, seed)
-    lines = [f"seed {seed}, {cluster.now:.3f} virtual seconds"]
+    plan_file, history_file = _keep(item, cluster, recipe)
+    lines = [f"seed {recipe.seed}, {cluster.now:.3f} virtual seconds"]
     if problem is not None:
         lines.append(f"{type(problem).__name__}: {str(problem).splitlines()[0] if str(problem) else ''}")
     if report is not None and not report.ok:
@@ -166,13 +165,13 @@ def _screen(
     return "\n".join(lines)
 
 
-def _keep(item: Any, cluster: Any, plan: Plan, seed: int) -> tuple[Path, Path]:
+def _keep(item: Any, cluster: Any, recipe: Recipe) -> tuple[Path, Path]:
     """Write the plan and the history beside one another; relative to where pytest runs, so that the line can be pasted."""
     folder = item.config.rootpath / _FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     name = "".join(letter if letter.isalnum() or letter in "-_" else "_" for letter in item.name)
-    plan_file, history_file = folder / f"{name}-{seed}.json", folder / f"{name}-{seed}.history.jsonl"
-    kept = {"seed": seed, "plan": {"faults": [fault_to_values(fault) for fault in plan]}, "test": item.nodeid}
+    plan_file, history_file = folder / f"{name}-{recipe.seed}.json", folder / f"{name}-{recipe.seed}.history.jsonl"
+    kept = {**recipe.to_values(), "test": item.nodeid}
     write_whole(plan_file, json.dumps(kept, indent=2))
     cluster.save_history(history_file)
     here = item.config.invocation_params.dir

@@ -107,3 +107,21 @@ def test_what_cannot_be_a_seeded_test_is_refused() -> None:
         kafkasim.test(seeds=0)
     with pytest.raises(ConfigurationError, match="the first one is the cluster"):
         kafkasim.test(faults=faults.pause(at=1.0))(lambda: None)
+
+
+def test_a_replay_file_of_a_campaign_runs_with_its_sizes(pytester: pytest.Pytester) -> None:
+    """Seed, plan, sizes and all that a recipe holds; and a failure keeps them."""
+    source = """
+import kafkasim
+
+@kafkasim.test(seeds=2)
+def test_orders(cluster, brokers=3):
+    assert brokers == 3, f"{len(cluster.broker_ids())} brokers, seed {cluster.seed}"
+"""
+    recorded = {"seed": 9, "plan": {"faults": []}, "sizes": {"brokers": 2}, "forks": [{"at_s": 2.0, "seed": 4}]}
+    Path("run.json").write_text(json.dumps(recorded))
+    result = run(pytester, source, "--kafkasim-replay", "run.json")
+    result.assert_outcomes(failed=1)
+    assert "2 brokers, seed 9" in result.stdout.str()
+    kept = json.loads(Path(".kafkasim/failures/test_orders-9.json").read_text())
+    assert {key: kept[key] for key in recorded} == recorded
