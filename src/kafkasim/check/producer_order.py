@@ -33,6 +33,9 @@ _MOST_TOLD = 5
 #: A client looks for timed-out records once a second, and a report waits for the poll of its application.
 TERMINATION_SLACK_US = 5_000_000
 #: Refused before anything was sent, or by the only attempt that could have written: such records are in no log.
+#: Whatever status the client gives with them: librdkafka takes NOT_LEADER_OR_FOLLOWER for proof that nothing was written, but a
+#: request that waited for its followers when leadership moved is answered so as well, and the new leader may have the records.
+_TELLS_NOTHING = frozenset({ErrorCode.NONE, ErrorCode._MSG_TIMED_OUT, ErrorCode.NOT_LEADER_OR_FOLLOWER})
 _NEVER_SENT = frozenset(
     {
         ErrorCode._UNKNOWN_PARTITION,
@@ -232,7 +235,9 @@ def _tell_realtime(event: Acked, later: Acked, present: _Present, report: Report
 
 def is_definite(event: Acked) -> bool:
     """Did the record fail for sure?"""
-    return event.error is not ErrorCode.NONE and (event.persisted == 0 or event.error in _NEVER_SENT)
+    if event.error in _NEVER_SENT:
+        return True
+    return event.error not in _TELLS_NOTHING and event.persisted == 0
 
 
 def _check_failed(
