@@ -32,10 +32,10 @@ from kafkasim.core.model.records import RecordBatch
 _MOST_TOLD = 5
 #: A client looks for timed-out records once a second, and a report waits for the poll of its application.
 TERMINATION_SLACK_US = 5_000_000
-#: Refused before anything was sent, or by the only attempt that could have written: such records are in no log.
 #: Whatever status the client gives with them: librdkafka takes NOT_LEADER_OR_FOLLOWER for proof that nothing was written, but a
 #: request that waited for its followers when leadership moved is answered so as well, and the new leader may have the records.
 _TELLS_NOTHING = frozenset({ErrorCode.NONE, ErrorCode._MSG_TIMED_OUT, ErrorCode.NOT_LEADER_OR_FOLLOWER})
+#: Refused before anything was sent, or by the only attempt that could have written: such records are in no log.
 _NEVER_SENT = frozenset(
     {
         ErrorCode._UNKNOWN_PARTITION,
