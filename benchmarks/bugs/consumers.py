@@ -12,23 +12,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from benchmarks.bugs.row import Row
+from benchmarks.bugs.work import CONSUMER, GROUP, TOPIC
 from kafkasim import sinks
 from kafkasim.confluent_kafka import KafkaException, TopicPartition
 from kafkasim.core.model.history import Committed, Delivered, Effected
 from kafkasim.explore.trial import Scenario
 from kafkasim.handle import Cluster
 
-TOPIC = "calls"
-GROUP = "billing"
-#: Sessions end within seconds, so that a scenario need not last minutes.
-CONSUMER: Mapping[str, object] = {
-    "auto.offset.reset": "earliest",
-    "enable.auto.commit": False,
-    "session.timeout.ms": 6000,
-    "heartbeat.interval.ms": 500,
-    "max.poll.interval.ms": 6000,
-    "fetch.wait.max.ms": 1000,
-}
 _RECORDS = 40
 _GAP_S = 0.1
 _WORK_S = 0.01

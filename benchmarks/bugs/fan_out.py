@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from benchmarks.bugs.consumers import (
-    TOPIC,
     Worker,
     commits_first,
     hands_to_a_thread,
@@ -16,6 +15,7 @@ from benchmarks.bugs.consumers import (
     works_first,
 )
 from benchmarks.bugs.row import Row
+from benchmarks.bugs.work import TOPIC
 from kafkasim import sinks
 from kafkasim.explore.trial import Scenario
 from kafkasim.handle import Cluster

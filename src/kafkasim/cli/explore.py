@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import json
-import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from importlib import import_module
 from pathlib import Path
 from time import monotonic
-from types import FrameType
 from typing import Any
 
 from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
+from kafkasim.cli.interrupts import noted_interrupts
 from kafkasim.cli.replay import replay_line, save_shrunk, shrink_with_progress
 from kafkasim.cli.run import parse_duration
 from kafkasim.errors import ConfigurationError
@@ -127,27 +126,6 @@ def dask_executor(address: str) -> Iterator[Any]:
         executor = client.get_executor(pure=False, retries=3)
         executor.workers = workers
         yield executor
-
-
-@contextmanager
-def noted_interrupts() -> Iterator[list[int]]:
-    """Ctrl-C is noted, so that a campaign ends between two trials; a second one ends the process as usual."""
-    noted: list[int] = []
-
-    def note(number: int, frame: FrameType | None) -> None:
-        if noted:
-            raise KeyboardInterrupt
-        noted.append(number)
-
-    try:
-        before = signal.signal(signal.SIGINT, note)
-    except ValueError:  # Not in the main thread: nobody sends us signals.
-        yield noted
-        return
-    try:
-        yield noted
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 # --- progress --------------------------------------------------------------------------------------------------------

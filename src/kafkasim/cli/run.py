@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import gc
 import json
-import signal
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from time import monotonic
-from types import FrameType
 
+from kafkasim.cli.interrupts import noted_interrupts
 from kafkasim.cli.show import show_result
 from kafkasim.errors import ConfigurationError
 from kafkasim.handle import Cluster
@@ -46,7 +44,7 @@ def run_command(
         raise ConfigurationError(f"{path}: {problem.strerror}") from None
     shows_progress = sys.stderr.isatty() if progress is None else progress
     line = _ProgressLine() if shows_progress else None
-    with _interrupts() as interrupts:
+    with noted_interrupts() as interrupts:
         result = run_design(
             design,
             seed=seed,
@@ -79,27 +77,6 @@ def parse_duration(option: str, text: str | None) -> int | None:
     if value == 0:
         raise ConfigurationError(f"{option} {text}: expected more than 0")
     return value
-
-
-@contextmanager
-def _interrupts() -> Iterator[list[int]]:
-    """Ctrl-C is noted, so that the run ends between two events; a second one ends the process as usual."""
-    noted: list[int] = []
-
-    def note(number: int, frame: FrameType | None) -> None:
-        if noted:
-            raise KeyboardInterrupt
-        noted.append(number)
-
-    try:
-        before = signal.signal(signal.SIGINT, note)
-    except ValueError:  # Not in the main thread: nobody sends us signals.
-        yield noted
-        return
-    try:
-        yield noted
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def check_picture_paths(paths: Sequence[str], page: str | None) -> None:
