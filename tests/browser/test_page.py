@@ -87,13 +87,15 @@ def test_dragging_zooms_every_row_together(opened: Any) -> None:
     opened.mouse.down()
     opened.mouse.move(box["x"] + box["width"] * 0.6, middle, steps=8)
     opened.mouse.up()
-    opened.wait_for_timeout(300)
+    is_within = "(width) => { const r = document.getElementById('timeline')._fullLayout.xaxis.range; return r[1] - r[0] < width; }"
+    opened.wait_for_function(is_within, arg=0.9 * (before[0][1] - before[0][0]))
     zoomed = opened.evaluate(ranges)
     assert all(span == zoomed[0] for span in zoomed)
     width = before[0][1] - before[0][0]
     assert zoomed[0][1] - zoomed[0][0] == pytest.approx(width * 0.3, rel=0.2)
     opened.mouse.dblclick(box["x"] + box["width"] * 0.5, middle)
-    opened.wait_for_timeout(500)
+    is_whole = "(width) => { const r = document.getElementById('timeline')._fullLayout.xaxis.range; return r[1] - r[0] > width; }"
+    opened.wait_for_function(is_whole, arg=0.99 * (before[0][1] - before[0][0]))
     assert opened.evaluate(ranges)[0] == pytest.approx(before[0], abs=0.5)
 
 
@@ -115,9 +117,9 @@ def test_a_click_shows_the_cause(opened: Any) -> None:
     }"""
     x, y = opened.evaluate(where)
     opened.mouse.move(x, y)
-    opened.wait_for_timeout(300)
+    opened.wait_for_selector("#timeline .hovertext", state="attached")
     opened.mouse.click(x, y)
-    opened.wait_for_timeout(300)
+    opened.wait_for_function("() => document.getElementById('cause').textContent.startsWith('calls-0')")
     cause = opened.inner_text("#cause")
     assert "calls-0" in cause
     assert "crashed" in cause
