@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import multiprocessing
 import os
 import signal
@@ -131,7 +132,13 @@ class ProcessTask:
         self._receiver, sender = context.Pipe(duplex=False)
         self._process = context.Process(target=_run_in_child, args=(sender, function, args), name=name, daemon=True)
         self._outcome: tuple[str, Any] | None = None
-        self._process.start()
+        collects = gc.isenabled()
+        gc.disable()  # until the child has frozen what it inherits
+        try:
+            self._process.start()
+        finally:
+            if collects:
+                gc.enable()
         sender.close()
         assert self._process.pid is not None
         self._pid = self._process.pid
@@ -197,6 +204,10 @@ class ProcessTask:
 
 
 def _run_in_child(sender: Any, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
+    # Clients of the parent that are garbage must not be collected here: the threads that would end them do not exist, and the
+    # client library aborts the process.
+    gc.freeze()
+    gc.enable()
     os.setpgid(0, 0)
     signal.signal(signal.SIGTERM, _raise_system_exit)
     try:
