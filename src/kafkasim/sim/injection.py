@@ -5,7 +5,7 @@ Rule 1:   a fault happens in an event of its own, right after the moment that tr
           message at which it dies.
 Rule 2:   each fault fires once. What never fired is kept, to be told.
 Rule 3:   a fault that waits for the one before it is armed in the event in which that one happens.
-Rule 4:   without a plan nothing watches, and a plan of times alone does not watch either.
+Rule 4:   without a plan nothing watches, a plan of times alone does not watch either, and one whose faults have all come watches no more.
 """
 
 from __future__ import annotations
@@ -60,6 +60,10 @@ class Injection:
         self.fired: list[Fired] = []
         self._cluster = cluster
         self._waiting: list[_Armed] = []
+        #: What ``_waiting`` looks at: the events of these names, at these stages, or (a condition is among them) every message.
+        self._events: set[str] = set()
+        self._stages: set[str] = set()
+        self._asks_always = False
         self._timers: list[Timer] = []
         self._done: set[int] = set()
         self._undo: list[Callable[[], None]] = []
@@ -85,7 +89,9 @@ class Injection:
     def heal(self) -> None:
         """Let nothing more happen, undo what is still broken: processes run, the network is whole."""
         self._is_healed = True
-        self._waiting.clear()
+        if self._waiting:
+            self._waiting.clear()
+            self._waiting_changed()
         for timer in self._timers:
             timer.cancel()
         while self._undo:
@@ -104,19 +110,25 @@ class Injection:
             return
         condition = None if fault.when is None else Condition.parse(fault.when)
         self._waiting.append(_Armed(fault, fault.nth, condition))
+        self._waiting_changed()
+
+    def _waiting_changed(self) -> None:
+        self._events = {armed.fault.on for armed in self._waiting if armed.fault.on is not None}
+        self._stages = {event.rpartition(".")[2] for event in self._events}
+        self._asks_always = any(armed.condition is not None for armed in self._waiting)
+        self._cluster.injections.watch()
 
     @property
     def is_watching(self) -> bool:
         return bool(self._waiting)
 
-    @property
-    def will_watch(self) -> bool:
-        """Is there anything in the plan but times?"""
-        return any(fault.at_s is None for fault in self.plan)
-
     def on_message(self, stage: str, requester: int, server: int, request: Any) -> bool:
         """True: the process that would pass this message on dies first."""
+        if not self._asks_always and stage not in self._stages:
+            return False
         event = f"{api_name(request)}.{stage}"
+        if not self._asks_always and event not in self._events:
+            return False
         is_lost = False
         for armed in list(self._waiting):
             fault = armed.fault
@@ -140,6 +152,7 @@ class Injection:
 
     def _trigger(self, armed: _Armed, requester: int, server: int, request: Any, stage: str = "") -> bool:
         self._waiting.remove(armed)
+        self._waiting_changed()
         fault = armed.fault
         if fault.what in OF_MESSAGES:
             if fault.what == "lose_response":
@@ -243,7 +256,7 @@ class Injections:
     def listen(self, listener: Callable[[str, int, int, Any], None]) -> None:
         """Tell ``listener`` of every message at each stage: (stage, requester, server, request)."""
         self._listeners.append(listener)
-        self._cluster.fabric.watch = self._on_message
+        self.watch()
 
     def __iter__(self) -> Iterator[Injection]:
         return iter(self._all)
@@ -253,10 +266,17 @@ class Injections:
         check_places(self._cluster, plan)
         injection = Injection(self._cluster, plan)
         self._all.append(injection)
-        if injection.will_watch:
-            self._cluster.fabric.watch = self._on_message
-            self._cluster.on_note = self._on_note
+        self.watch()
         return injection
+
+    def watch(self) -> None:
+        """Look at messages and notes as long as somebody waits for one."""
+        watching = [injection for injection in self._all if injection.is_watching]
+        if len(watching) == 1 and not self._listeners:
+            self._cluster.fabric.watch = watching[0].on_message
+        else:
+            self._cluster.fabric.watch = self._on_message if watching or self._listeners else None
+        self._cluster.on_note = self._on_note if watching else None
 
     def _on_message(self, stage: str, requester: int, server: int, request: Any) -> bool:
         is_lost = False

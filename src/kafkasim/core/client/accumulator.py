@@ -10,7 +10,9 @@ Differs:  librdkafka cuts batches when it sends and may cut a retry differently;
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import deque
+from operator import attrgetter
 from typing import Any
 
 from kafkasim.core.model.errors import ErrorCode
@@ -27,6 +29,8 @@ OFFSET_INVALID = -1001
 NOT_PERSISTED = 0
 POSSIBLY_PERSISTED = 1
 PERSISTED = 2
+
+_FIRST_MSGID = attrgetter("first_msgid")
 
 
 @slotted
@@ -128,11 +132,7 @@ class PartitionQueue:
 
     def put_back(self, batch: ProducerBatch) -> None:
         """Queue a batch that has to be sent again at its place among the others."""
-        batches = self.batches
-        at = 0
-        while at < len(batches) and batches[at].first_msgid < batch.first_msgid:
-            at += 1
-        batches.insert(at, batch)
+        self.batches.insert(bisect_left(self.batches, batch.first_msgid, key=_FIRST_MSGID), batch)
 
     def sequence_of(self, batch: ProducerBatch) -> int:
         return (batch.first_msgid - self.base_msgid) & 0x7FFFFFFF

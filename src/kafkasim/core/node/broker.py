@@ -116,22 +116,18 @@ class BrokerNode:
             return NEVER_US
         component = self._by_api_key[call.request.API_KEY]
         component.on_request(call, now_us)
-        # A coordinator appends to the data plane, an append that ends there reaches the coordinator, and each may look for
-        # the controller.
-        deadline_us = self.data_plane.deadline_us
-        groups_us = self.groups.deadline_us
-        if groups_us < deadline_us:
-            deadline_us = groups_us
-        share_us = self.share_plane.deadline_us
-        if share_us < deadline_us:
-            deadline_us = share_us
-        share_us = self.share_groups.deadline_us
-        if share_us < deadline_us:
-            deadline_us = share_us
-        search_us = self.life_cycle.search_us
-        if search_us < deadline_us:
-            deadline_us = search_us
-        return deadline_us
+        return self.replicas_deadline_us() if component is self.data_plane else self.deadline_us
+
+    def replicas_deadline_us(self) -> int:
+        """The earliest deadline after an input of the data plane: others have theirs still, unless it has told them something.
+
+        It may be looking for the controller, too.
+        """
+        data_plane = self.data_plane
+        if data_plane.take_told_neighbours():
+            return self.deadline_us
+        deadline_us, search_us = data_plane.deadline_us, self.life_cycle.search_us
+        return search_us if search_us < deadline_us else deadline_us
 
     def clock_set(self, now_us: int) -> None:
         """The wall clock of the machine is another one now (``ctx.wall_offset_us``)."""

@@ -135,10 +135,16 @@ class DataPlane:
             self._fetches.answer_woken(now_us)
         while partitions.ended_appends:
             ended, partitions.ended_appends = partitions.ended_appends, []
+            partitions.told_neighbours = True
             for operation, error in ended:
                 operation.on_done(error, operation.base_offset, now_us)
             if partitions.woken_sessions or partitions.woken_fetches:
                 self._fetches.answer_woken(now_us)
+
+    def take_told_neighbours(self) -> bool:
+        """Has an input since the last call reached a neighbour: an append of its own that ended, a partition that it watches?"""
+        told, self._partitions.told_neighbours = self._partitions.told_neighbours, False
+        return told
 
     # --- neighbours in the broker ----------------------------------------------------------------------------------
 

@@ -117,6 +117,7 @@ class Partitions:
         "retention_watch",
         "rules",
         "settle",
+        "told_neighbours",
         "watched",
         "woken_deletes",
         "woken_fetches",
@@ -151,6 +152,8 @@ class Partitions:
         #: Partitions of which a neighbour in the broker wants to know when more becomes visible, and whom to tell.
         self.watched: dict[TopicPartition, None] = {}
         self.on_visible: Callable[[TopicPartition], None] = _nobody_looks
+        #: A neighbour was told something, and so may have another deadline; whoever has looked resets it.
+        self.told_neighbours = False
 
     # --- lookups ---------------------------------------------------------------------------------------------------
 
@@ -272,6 +275,7 @@ class Partitions:
         if watcher is not None:
             watcher(replica)
         if self.watched and replica.tp in self.watched:
+            self.told_neighbours = True
             self.on_visible(replica.tp)
         fetches = replica.waiting_fetches
         if fetches:

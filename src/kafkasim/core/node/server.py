@@ -146,6 +146,15 @@ class ServerNode:
             self._broker_us = self.broker.deadline_us
             self.deadline_us = self._earliest_deadline_us()
 
+    def _lower_deadline(self, broker_us: int) -> None:
+        """The broker half alone was touched: ``broker_us`` is the earliest of what it may have now."""
+        if broker_us < self._broker_us:
+            self._broker_us = broker_us
+        requests_us = self._requests.deadline_us
+        earliest_us = requests_us if requests_us < broker_us else broker_us
+        if earliest_us < self.deadline_us:
+            self.deadline_us = earliest_us
+
     def _earliest_deadline_us(self) -> int:
         earliest_us = self._broker_us
         other_us = self._requests.deadline_us
@@ -163,14 +172,7 @@ class ServerNode:
         call = Call(connection_id, correlation_id, peer, request)
         broker = self.broker
         if broker is not None and type(request) not in _CLUSTER_REQUESTS:
-            deadline_us = broker.on_request(call, now_us)
-            if deadline_us < self._broker_us:
-                self._broker_us = deadline_us
-            requests_us = self._requests.deadline_us
-            if requests_us < deadline_us:
-                deadline_us = requests_us
-            if deadline_us < self.deadline_us:
-                self.deadline_us = deadline_us
+            self._lower_deadline(broker.on_request(call, now_us))
         elif self.controller is not None:
             self.controller.on_request(call, now_us)
             self._catch_up(now_us)
@@ -185,9 +187,8 @@ class ServerNode:
             if self.controller is not None:
                 self.controller.settle(now_us)
             self._catch_up(now_us)
-        elif channel == REPLICATION_CHANNEL:  # It cannot have reached the quorum.
-            self._broker_us = NEVER_US if self.broker is None else self.broker.deadline_us
-            self.deadline_us = self._earliest_deadline_us()
+        elif channel == REPLICATION_CHANNEL and self.broker is not None:  # It cannot have reached the quorum.
+            self._lower_deadline(self.broker.replicas_deadline_us())
         else:
             self._settle(now_us)
 
