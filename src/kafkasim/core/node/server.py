@@ -4,7 +4,8 @@ Mirrors:  kafka.server.KafkaRaftServer, SharedServer.
 Inputs:   those of every node (docs/contract.md), and ``begin_shutdown``.     Effects: all.
 Rule 1:   one quorum replica serves both halves: the controller drives it, the broker reads its committed batches; a broker that
           is no voter has one of its own, which only observes.
-Rule 2:   after any input that may have reached the quorum, the controller half settles and the broker half catches up.
+Rule 2:   after any input that may have reached the quorum, the controller half settles and the broker half catches up; where
+          quorum replicas talked among themselves, only if that brought news: most of what they say only confirms.
 Rule 3:   deadlines are lower bounds: an input lowers them by what it touched, and one that comes too early only looks again. What passes
           between quorum replicas touches no component of the broker unless metadata were published.
 """
@@ -173,20 +174,18 @@ class ServerNode:
         broker = self.broker
         if broker is not None and type(request) not in _CLUSTER_REQUESTS:
             self._lower_deadline(broker.on_request(call, now_us))
-        elif self.controller is not None:
-            self.controller.on_request(call, now_us)
-            self._catch_up(now_us)
-        else:
-            assert isinstance(request, RaftReplica.REQUESTS), request
+        elif type(request) in _QUORUM_REQUESTS:
             self.raft.on_request(call, now_us)
+            self._take_in_news(now_us)
+        else:
+            assert self.controller is not None, request
+            self.controller.on_request(call, now_us)
             self._catch_up(now_us)
 
     def on_response(self, peer: NodeId, channel: int, correlation_id: int, response: Any, now_us: int) -> None:
         self._requests.on_response(correlation_id, response, now_us)
         if type(response) is QuorumFetchResponse:
-            if self.controller is not None:
-                self.controller.settle(now_us)
-            self._catch_up(now_us)
+            self._take_in_news(now_us)
         elif channel == REPLICATION_CHANNEL and self.broker is not None:  # It cannot have reached the quorum.
             self._lower_deadline(self.broker.replicas_deadline_us())
         else:
@@ -240,6 +239,19 @@ class ServerNode:
             self._broker_us = self.broker.deadline_us
             self.deadline_us = self._earliest_deadline_us()
 
+    def _take_in_news(self, now_us: int) -> None:
+        """Quorum replicas have talked: in itself that concerns only their own deadlines."""
+        if self.raft.has_news:
+            self.raft.has_news = False  # Before it is taken in: an activated controller writes, which may be committed at once.
+            if self.controller is not None:
+                self.controller.settle(now_us)
+            self._catch_up(now_us)
+            return
+        if self.controller is None and self.broker is not None:  # It is the broker half that drives this replica.
+            self._broker_us = min(self._broker_us, self.broker.life_cycle.deadline_us)
+        self._snapshots.settle(self.raft.high_watermark, now_us)
+        self.deadline_us = self._earliest_deadline_us()
+
     def _catch_up(self, now_us: int) -> None:
         """The controller half has settled: the broker half reads what is committed."""
         if self._give_up_us != NEVER_US and self.controller is not None and self.controller.is_shut_down:
@@ -262,5 +274,6 @@ class ServerNode:
 
 
 _CLUSTER_REQUESTS = frozenset(ControllerNode.REQUESTS)
+_QUORUM_REQUESTS = frozenset(RaftReplica.REQUESTS)
 #: How long a resigned leader waits for a successor before it goes anyway.
 _RESIGNATION_TIMEOUT_US = 5_000_000

@@ -31,12 +31,13 @@ class MetadataLog:
     that were taken since, oldest first, each with its time.
     """
 
-    __slots__ = ("_batches", "_compact", "_epochs", "base", "log_end", "log_start", "snapshots")
+    __slots__ = ("_batches", "_compact", "_epochs", "base", "last_epoch", "log_end", "log_start", "snapshots")
 
     def __init__(self, compact: Compact = tuple) -> None:
         self._compact = compact
         self.log_start = 0
         self.log_end = 0
+        self.last_epoch = 0
         self.base: MetadataSnapshot | None = None
         self.snapshots: list[tuple[EpochEnd, int]] = []
         #: By base offset.
@@ -44,17 +45,13 @@ class MetadataLog:
         #: The epoch cache: where each epoch begins.
         self._epochs: SortedDict = SortedDict()
 
-    @property
-    def last_epoch(self) -> int:
-        if self._epochs:
-            return int(self._epochs.peekitem()[0])
-        return 0 if self.base is None else self.base.epoch
-
     def append(self, batch: MetadataBatch) -> None:
         assert batch.base_offset == self.log_end, "a batch must continue the log"
         assert batch.records, "a batch holds at least one record"
         assert batch.epoch >= self.last_epoch, "leader epochs never fall along the log"
-        self._epochs.setdefault(batch.epoch, batch.base_offset)
+        if batch.epoch > self.last_epoch or not self._epochs:
+            self._epochs[batch.epoch] = batch.base_offset
+            self.last_epoch = batch.epoch
         self._batches[batch.base_offset] = batch
         self.log_end = batch.next_offset
 
@@ -109,6 +106,10 @@ class MetadataLog:
         self.log_end = offset
         while self._epochs and self._epochs.peekitem()[1] >= offset:
             self._epochs.popitem()
+        if self._epochs:
+            self.last_epoch = self._epochs.peekitem()[0]
+        else:
+            self.last_epoch = 0 if self.base is None else self.base.epoch
 
     # --- snapshots -------------------------------------------------------------------------------------------------
 
@@ -162,6 +163,7 @@ class MetadataLog:
         self._batches.clear()
         self._epochs.clear()
         self._epochs[snapshot.epoch] = snapshot.end_offset
+        self.last_epoch = snapshot.epoch
         self.log_start = self.log_end = snapshot.end_offset
         self.base = snapshot
         self.snapshots = [(EpochEnd(snapshot.epoch, snapshot.end_offset), now_ms)]

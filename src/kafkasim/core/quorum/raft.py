@@ -356,7 +356,10 @@ class RaftReplica(ReplicaRoles):
         else:
             for batch in response.batches:
                 log.append(batch)
-            self.high_watermark = max(self.high_watermark, min(response.high_watermark, log.log_end))
+            committed = min(response.high_watermark, log.log_end)
+            if committed > self.high_watermark:
+                self.high_watermark = committed
+                self.has_news = True
         self._fetched_from_leader(now_us)
         return True
 
@@ -378,6 +381,7 @@ class RaftReplica(ReplicaRoles):
         if snapshot is not None and snapshot.end_offset > self.high_watermark:
             self.log.install_snapshot(snapshot, now_us // 1000)
             self.high_watermark = snapshot.end_offset
+            self.has_news = True
         self._fetched_from_leader(now_us)
         return True
 

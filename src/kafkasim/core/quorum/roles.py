@@ -53,6 +53,7 @@ class ReplicaRoles:
         "_timer_us",
         "_unacked",
         "epoch",
+        "has_news",
         "high_watermark",
         "is_voter",
         "leader_id",
@@ -92,6 +93,8 @@ class ReplicaRoles:
         self.voted_id: NodeId = NO_NODE
         #: Committed below this offset, as far as this replica knows; a restarted one learns it again.
         self.high_watermark = log.log_start
+        #: A role was entered or more is committed: there is something to take in. Whoever takes it in resets it.
+        self.has_news = True
         self._role_changes: list[tuple[str, int]] = []
         self._leader: LeaderState | None = None
         self._election: Election | None = None
@@ -143,6 +146,7 @@ class ReplicaRoles:
         self._fetching_snapshot = None
         self._unacked = []
         self._generation += 1
+        self.has_news = True
         self._peers.reset()
         self._role_changes.append((role, epoch))
         self._outbox.append(
@@ -251,6 +255,7 @@ class ReplicaRoles:
             return False
         assert end <= self.log.log_end
         self.high_watermark = end
+        self.has_news = True
         return True
 
     def _reply(self, call: QuorumCall | HeldFetch, response: object) -> None:
