@@ -126,8 +126,7 @@ class BrokerNode:
         data_plane = self.data_plane
         if data_plane.take_told_neighbours():
             return self.deadline_us
-        deadline_us, search_us = data_plane.deadline_us, self.life_cycle.search_us
-        return search_us if search_us < deadline_us else deadline_us
+        return min(data_plane.deadline_us, self.life_cycle.search_us)
 
     def clock_set(self, now_us: int) -> None:
         """The wall clock of the machine is another one now (``ctx.wall_offset_us``)."""

@@ -152,7 +152,7 @@ class ServerNode:
         if broker_us < self._broker_us:
             self._broker_us = broker_us
         requests_us = self._requests.deadline_us
-        earliest_us = requests_us if requests_us < broker_us else broker_us
+        earliest_us = min(broker_us, requests_us)
         if earliest_us < self.deadline_us:
             self.deadline_us = earliest_us
 
@@ -242,7 +242,9 @@ class ServerNode:
     def _take_in_news(self, now_us: int) -> None:
         """Quorum replicas have talked: in itself that concerns only their own deadlines."""
         if self.raft.has_news:
-            self.raft.has_news = False  # Before it is taken in: an activated controller writes, which may be committed at once.
+            self.raft.has_news = (
+                False  # Before it is taken in: an activated controller writes, which may be committed at once.
+            )
             if self.controller is not None:
                 self.controller.settle(now_us)
             self._catch_up(now_us)
