@@ -58,7 +58,6 @@ class ControllerMachine(RuleBasedStateMachine):
         self.leaving: dict[int, bool] = {}
         self.marks: dict[int, int] = {}
         self.epochs: dict[tuple[str, int], tuple[int, int]] = {}
-        self.reverted: dict[tuple[str, int], tuple[int, ...]] = {}
 
     @initialize(seed=st.integers(0, 1000))
     def begin(self, seed: int) -> None:
@@ -143,9 +142,6 @@ class ControllerMachine(RuleBasedStateMachine):
         if state is not None:
             reassignment = Reassignment(state.tp, None if cancel else tuple(wanted))
             self.plane.ask(AlterPartitionReassignmentsRequest((reassignment,)))
-            after = self.plane.image.partition(state.tp)
-            if cancel and after is not None and not set(after.isr) & set(state.isr):
-                self.reverted[(state.topic_id, state.tp.partition)] = after.isr
 
     @rule(pick=picks, min_isr=st.integers(1, 3), cluster=st.booleans())
     def set_min_isr(self, pick: int, min_isr: int, cluster: bool) -> None:
@@ -196,11 +192,11 @@ class ControllerMachine(RuleBasedStateMachine):
         fenced = {node for node, broker in image.brokers.items() if not broker.active}
         for topic in image.topics.values():
             for state in topic.partitions:
-                assert not fenced & set(state.isr) or self.is_put_back(state), (state, fenced)
+                assert not fenced & set(state.isr), (state, fenced)
                 assert set(state.isr) <= set(state.replicas), state
                 assert not set(state.isr) & set(state.elr), state
                 if state.leader == NO_LEADER:
-                    assert state.isr == () or self.is_put_back(state), state
+                    assert state.isr == (), state
                     assert len(state.last_known_elr) <= 1, state
                 else:
                     assert state.leader in state.isr, state
@@ -211,11 +207,6 @@ class ControllerMachine(RuleBasedStateMachine):
                 assert now[0] >= before[0], state
                 assert now[1] >= before[1], state
                 self.epochs[key] = now
-
-    def is_put_back(self, state: PartitionState) -> bool:
-        """A cancelled reassignment that leaves no ISR puts the first replica there, alive or not, where unclean elections are allowed."""
-        key = (state.topic_id, state.tp.partition)
-        return self.reverted.get(key) == state.isr == state.replicas[:1] and state.leader == NO_LEADER
 
     @invariant()
     def no_live_eligible_replica_is_left_waiting(self) -> None:

@@ -8,7 +8,8 @@ Rule 1:   a partition is over its budget when nobody in ISR and ELR is left whol
           A killed process loses nothing; but the controller cannot know, and strikes its replicas from ISR and ELR when it comes back:
           that is harm too.
 Rule 2:   a loss happens when a leader begins with a log end at or below the record. It is excused if the partition was over its budget
-          then, if the election was an unclean one that a setting or an operator allows, or if the topic was deleted.
+          then, if the election was an unclean one that a setting or an operator allows, if it was one from an ELR that outlived a
+          reassignment (as Kafka 4.3 has it), or if the topic was deleted.
 Rule 3:   everything is read from the history when somebody first asks: a run that lost nothing pays nothing.
 """
 
@@ -19,6 +20,7 @@ from typing import Any
 
 import attrs
 
+from kafkasim.check.metadata_oracle import has_waited
 from kafkasim.core.model.admin_messages import BROKER_RESOURCE, TOPIC_RESOURCE
 from kafkasim.core.model.history import Happened, HistoryEvent
 from kafkasim.core.model.ids import NodeId, TopicPartition
@@ -77,6 +79,9 @@ class _Part:
     away: dict[NodeId, None] = attrs.field(factory=dict)
     #: The ELR was emptied by a change of settings: the ISR alone has to hold everything.
     is_cleared: bool = False
+    #: Members of the ELR that were no replicas for a while: Kafka 4.3 leaves them there.
+    strangers: dict[NodeId, None] = attrs.field(factory=dict)
+    adding: tuple[NodeId, ...] = ()
     #: Nothing has ended the recovery from an unclean election: the next one changes no state, and its record says nothing of it.
     is_recovering: bool = False
     is_over: bool = False
@@ -316,7 +321,7 @@ class Budget:
     def _begin(self, record: PartitionRecord) -> None:
         name = self._names.get(record.topic_id, "")
         tp = TopicPartition(name, record.partition)
-        part = _Part(tp, record.replicas, record.isr, record.elr, record.leader_epoch)
+        part = _Part(tp, record.replicas, record.isr, record.elr, record.leader_epoch, adding=record.adding_replicas)
         if name in self._known_names:
             part.excuses[record.leader_epoch] = "its topic was deleted, and made again under the same name"
         self._parts[record.topic_id, record.partition] = self._by_tp[tp] = part
@@ -331,13 +336,17 @@ class Budget:
             part.away[node] = None
         if record.leader != NO_LEADER_CHANGE:
             part.leader_epoch += 1
-            reason = self._over(part) or self._unclean(part, record, is_asked)
+            reason = self._over(part) or self._unclean(part, record, is_asked) or _from_stale_elr(part, record)
             if reason is not None:
                 part.excuses[part.leader_epoch] = reason
         if record.leader_recovery_state is not None:
             part.is_recovering = record.leader_recovery_state == RECOVERING
-        if record.replicas is not None:
-            part.replicas = record.replicas
+        adding = part.adding if record.adding_replicas is None else record.adding_replicas
+        replicas = part.replicas if record.replicas is None else record.replicas
+        leaving = [node for node in part.replicas if node not in replicas]
+        if not has_waited(part.replicas, part.adding, replicas, adding, record.isr or part.isr):
+            leaving = []
+        part.replicas, part.adding = replicas, adding
         if record.elr is not None:
             part.elr = record.elr
         if record.isr is not None:
@@ -348,6 +357,7 @@ class Budget:
             for node in [node for node in joined if node in part.away]:
                 del part.away[node], part.harmed[node]
             part.is_cleared &= len(part.isr) < self._min_insync_now(part.tp.topic)
+        part.strangers = dict.fromkeys(node for node in (*part.strangers, *leaving) if node in part.elr)
         self._look(part, at_us)
 
     def _unclean(self, part: _Part, record: PartitionChangeRecord, is_asked: bool) -> str | None:
@@ -361,3 +371,9 @@ class Budget:
         if part.tp.topic in self._default_unclean if setting is None else setting.lower() == "true":
             return f"an unclean election of broker {record.leader}, as {_UNCLEAN} allows"
         return None
+
+
+def _from_stale_elr(part: _Part, record: PartitionChangeRecord) -> str | None:
+    if record.leader not in part.strangers:
+        return None
+    return f"broker {record.leader} was elected from an ELR in which a reassignment had left it, as Kafka 4.3 does"

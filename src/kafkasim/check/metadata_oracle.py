@@ -6,6 +6,8 @@ Rule 1:   an own replay of the records, apart from the image's: an oracle must n
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import attrs
 
 from kafkasim.check.report import Report
@@ -46,7 +48,7 @@ class PartitionView:
     is_recovering: bool = False
     #: Leader epochs that began with an unclean election.
     unclean_epochs: tuple[int, ...] = ()
-    #: Members of the ELR that were no replicas for a while: Kafka 4.3 keeps them there (docs/fidelity.md).
+    #: Members of the ELR that were no replicas for a while: Kafka 4.3 keeps them there (docs/fidelity.md), and may elect them.
     stale_elr: tuple[NodeId, ...] = ()
     #: Who got into the ISR because a reassignment was cancelled that left nobody else in it: alive or not, complete or not.
     reverted: tuple[NodeId, ...] = ()
@@ -55,6 +57,18 @@ class PartitionView:
         """Who may be elected cleanly."""
         nodes = dict.fromkeys((*self.isr, *self.elr))
         return [node for node in nodes if node in self.replicas and node not in (*self.stale_elr, *self.reverted)]
+
+
+def has_waited(
+    replicas_before: Sequence[NodeId],
+    adding_before: Sequence[NodeId],
+    replicas: Sequence[NodeId],
+    adding: Sequence[NodeId],
+    isr: Sequence[NodeId],
+) -> bool:
+    """Whoever is a full replica now was one before, or is in the ISR: a reassignment has waited for those that it added."""
+    full_before = [node for node in replicas_before if node not in adding_before]
+    return all(node in isr for node in replicas if node not in adding and node not in full_before)
 
 
 class MetadataOracle:
@@ -181,6 +195,7 @@ class MetadataOracle:
             self._inactive.pop(record.broker_id, None)
 
     def _change(self, view: PartitionView, record: PartitionChangeRecord) -> None:
+        before = attrs.evolve(view)
         known_before = (*view.isr, *view.elr)
         if record.replicas is not None:
             view.replicas = record.replicas
@@ -208,9 +223,16 @@ class MetadataOracle:
                 view.unclean_epochs = (*view.unclean_epochs, view.leader_epoch)
         if record.leader_recovery_state is not None:
             view.is_recovering = record.leader_recovery_state == RECOVERING
+        self._remember_stale(view, record, before)
+
+    def _remember_stale(self, view: PartitionView, record: PartitionChangeRecord, before: PartitionView) -> None:
+        """Whoever is elected from the ELR brings into the ISR what it is; whoever joins the ISR otherwise has caught up."""
+        elected = [node for node in view.stale_elr if node in view.isr and node in (*before.isr, record.leader)]
         known = [node for node in view.stale_elr if node in view.elr]
-        gone = [node for node in view.elr if node not in view.replicas]
-        view.stale_elr = tuple(dict.fromkeys([*known, *gone])) if known or gone else ()
+        gone = [node for node in view.elr if node in before.replicas and node not in (*view.replicas, *known)]
+        if not has_waited(before.replicas, before.adding, view.replicas, view.adding, view.isr):
+            gone = []
+        view.stale_elr = tuple(dict.fromkeys([*known, *elected, *gone])) if known or elected or gone else ()
 
     def _is_unclean_revert(self, view: PartitionView, record: PartitionChangeRecord) -> bool:
         """Cancelled with nobody left in the ISR, which Kafka does where unclean elections are allowed: the first replica is put in."""

@@ -6,7 +6,8 @@ Rule 1:   the truth is ``_Committed``: what a leader's high watermark has passed
           (leader recovery state RECOVERING) gives up a part of it: that is allowed, and told.
 Rule 2:   batches travel by reference, so two logs agree at an offset if the same object stands there.
 Rule 3:   leaders of epochs before the last unclean election say nothing about the truth any more. Nor is anything said of a
-          partition whose log was compacted, or of a cluster whose metadata log contradicts itself.
+          partition whose log was compacted, or whose ELR outlived a reassignment and elected an incomplete leader, or of a
+          cluster whose metadata log contradicts itself.
 Rule 4:   a partition without records costs nothing, and what is below the start of the log is forgotten.
 Rule 5:   an incomplete leader is told once: what it has is the truth from then on, as it is for its followers.
 Differs:  LastKnownElr holds the last leader only, as Kafka 4.3 writes it; KIP-966 plans as many as min.insync.replicas.
@@ -107,8 +108,9 @@ class _Partition:
     writers: dict[int, NodeId] = attrs.field(factory=dict)
     #: Batches that were appended and not committed yet, by identity.
     seen: dict[int, RecordBatch] = attrs.field(factory=dict)
-    #: A cleaned batch is another object than the one that was committed: nothing is said of such logs.
-    is_compacted: bool = False
+    #: Nothing is said of it any more: a cleaned batch is another object than the one that was committed; and where an ELR that
+    #: outlived a reassignment has elected a leader that lacks records, one that has them may be elected again.
+    is_unjudged: bool = False
     #: The newest epoch that a leader began, and the newest one that began with an unclean election.
     leader_epoch: int = -1
     lineage_epoch: int = -1
@@ -145,13 +147,13 @@ class ReplicationOracle:
             copy = partition.copies[node] = _Copy(_Batches(batch.base_offset), batch.base_offset)
         log = copy.log
         if batch.offsets is not None or (batch.base_offset != log.end and log.bases):
-            partition.is_compacted = True
+            partition.is_unjudged = True
         if id(batch) not in partition.seen and (
             batch.base_offset >= partition.committed.end or not partition.committed.holds(batch)
         ):
             partition.seen[id(batch)] = batch  # kept, so that nothing else gets its id
             writer = partition.writers.setdefault(batch.leader_epoch, node)
-            if writer != node and not partition.is_compacted:
+            if writer != node and not partition.is_unjudged:
                 self._add(
                     "one-writer-per-epoch", key, f"brokers {writer} and {node} both wrote in epoch {batch.leader_epoch}"
                 )
@@ -172,7 +174,7 @@ class ReplicationOracle:
         """B1: who is elected cleanly holds everything that was committed."""
         self.report.count("elections")
         partition = self._partitions.get(key)
-        if partition is None or partition.is_compacted or self.metadata.is_contradictory:
+        if partition is None or partition.is_unjudged or self.metadata.is_contradictory:
             return
         view = self.metadata.view(key)
         is_over = epoch <= partition.leader_epoch or (view is not None and epoch < view.leader_epoch)
@@ -186,14 +188,13 @@ class ReplicationOracle:
         if unclean:
             self._give_up(key, partition, copy, epoch)
         elif disagreement is not None:
-            stale = view is not None and node in view.stale_elr
             text = f"broker {node} leads epoch {epoch}: {disagreement}"
-            if stale:
+            if view is not None and node in view.stale_elr:
                 self.report.allow(
                     "leader-completeness",
                     f"{self._name(key)}: {text} (elected from an ELR that outlived a reassignment)",
                 )
-                self._give_up(key, partition, copy, epoch)
+                partition.is_unjudged = True
             else:
                 self._add("leader-completeness", key, text)
                 self._give_up(key, partition, copy, epoch, is_told=True)
@@ -226,7 +227,7 @@ class ReplicationOracle:
             )
         self.marks += 1
         partition = self._partitions.get(key)
-        if partition is None or partition.is_compacted or self.metadata.is_contradictory:
+        if partition is None or partition.is_unjudged or self.metadata.is_contradictory:
             return
         copy = partition.copies.get(node)
         if copy is None or epoch < partition.lineage_epoch:
@@ -302,7 +303,7 @@ class ReplicationOracle:
     def on_acked(self, key: Key, batch: RecordBatch, base_offset: int) -> None:
         """P11: what a leader acknowledged at acks=all is committed, and is what was sent."""
         partition = self._of(key)
-        if partition.is_compacted or self.metadata.is_contradictory or base_offset < partition.committed.start:
+        if partition.is_unjudged or self.metadata.is_contradictory or base_offset < partition.committed.start:
             return
         found = partition.committed.at(base_offset)
         if found is None or found.columns is not batch.columns:
@@ -320,7 +321,7 @@ class ReplicationOracle:
         for batch in batches:
             for key in self.metadata.take(batch):
                 partition = self._partitions.get(key)
-                if partition is not None and not partition.is_compacted:
+                if partition is not None and not partition.is_unjudged:
                     self._check_candidates(key, partition)
 
     def on_controller(self, node: NodeId, epoch: int) -> None:

@@ -234,6 +234,21 @@ def test_an_unclean_election_needs_somebody_who_allows_it(how: str) -> None:
     assert reason is None or "unclean election of broker 3" in reason
 
 
+def test_an_elr_that_outlives_a_reassignment_excuses_its_election() -> None:
+    """Kafka 4.3 leaves who was removed in the ELR; it comes back as a replica, and is elected with an empty log."""
+    run = Run(isr=(1, 2))
+    run.change(isr=(1,), elr=(3,), replicas=(1, 2))
+    run.change(replicas=(1, 2, 3))
+    assert run.excuse(0) is None
+    run.elect(3, 0, isr=(3,), elr=(1,))
+    assert "broker 3 was elected from an ELR in which a reassignment had left it" in str(run.excuse(0))
+    assert run.budget.overruns == []
+    again = Run(isr=(1, 2))
+    again.change(isr=(1,), elr=(2,))
+    again.elect(2, 0, isr=(2,), elr=(1,))
+    assert again.excuse(0) is None, "a replica that never was away is trusted with reason"
+
+
 def test_a_cleared_elr_leaves_the_isr_alone_to_hold_everything() -> None:
     """Changing min.insync.replicas empties the ELR; then the last replica's power is all there is."""
     run = Run(isr=(1,))

@@ -178,6 +178,44 @@ def test_a_cancelled_reassignment_may_lose(run: Run) -> None:
     assert run.broken == ["fenced-not-in-isr"]
 
 
+def test_an_elr_that_outlived_a_reassignment_may_lose(run: Run) -> None:
+    """Kafka 4.3 leaves who was removed in the ELR; made a replica again it may be elected though it has nothing."""
+    run.append(run.batch(0), 1, 2)
+    run.change(isr=(1, 2))
+    run.mark(1, 1, 1)
+    run.change(isr=(2,), elr=(1,), replicas=(2, 3), leader=2)
+    run.change(replicas=(2, 3, 1))
+    run.oracle.on_new_log(1, KEY)
+    run.change(leader=1, isr=(1,), elr=(2,))
+    assert run.broken == []
+    run.oracle.on_leader(1, KEY, 2)
+    assert run.broken == []
+    assert [finding.invariant for finding in run.oracle.report.allowed] == ["leader-completeness"]
+
+
+def test_a_reassignment_that_did_not_wait_excuses_nothing(run: Run) -> None:
+    """Who was dropped for a replica that is not in sync is in the ELR by mistake of the controller's, not by Kafka's own rules."""
+    run.change(replicas=(1, 2), isr=(1, 2))
+    run.append(run.batch(0), 1, 2)
+    run.mark(1, 1, 1)
+    run.change(isr=(2,), elr=(1,), replicas=(2, 3), leader=2)
+    run.oracle.on_new_log(1, KEY)
+    run.change(replicas=(2, 3, 1))
+    assert run.broken == ["candidate-completeness"]
+
+
+def test_who_catches_up_is_no_stranger_any_more(run: Run) -> None:
+    """The mark of an ELR that outlived a reassignment goes as soon as the ISR takes the replica in."""
+    run.append(run.batch(0), 1, 2)
+    run.change(isr=(1, 2))
+    run.mark(1, 1, 1)
+    run.change(isr=(2,), elr=(1,), replicas=(2, 3), leader=2)
+    run.change(replicas=(2, 3, 1))
+    run.oracle.on_new_log(1, KEY)
+    run.change(isr=(1, 2), elr=())
+    assert run.broken == ["candidate-completeness"]
+
+
 def test_metadata_that_change(run: Run) -> None:
     """K7, and epochs that fall."""
     first = run.write(BrokerRegistrationChangeRecord(3, 3, fenced=-1))

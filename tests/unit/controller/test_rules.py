@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 from tests.unit.controller.plane import Plane
 
+from kafkasim.core.model.admin_messages import AlterPartitionReassignmentsRequest, Reassignment
 from kafkasim.core.model.errors import ErrorCode
+from kafkasim.core.model.ids import TopicPartition
 from kafkasim.core.model.protections import Protections
 
 
@@ -74,6 +76,18 @@ def test_a_replica_joins_though_it_was_restarted(protected: bool) -> None:
     joined = plane.alter_isr((1, 2, 3), broker_epochs={3: before})
     assert joined.error is (ErrorCode.INELIGIBLE_REPLICA if protected else ErrorCode.NONE)
     assert plane.partition().isr == ((1, 2) if protected else (1, 2, 3))
+
+
+@pytest.mark.parametrize("protected", [True, False])
+def test_a_replica_goes_before_its_replacement_has_anything(protected: bool) -> None:
+    """Without the check a reassignment is over as soon as it is asked for (nobody copies, then nobody leaves: KIP-455)."""
+    plane = Plane((1, 2, 3), protections=Protections(adding_replicas_check=protected))
+    plane.create("t", (1, 2), min_insync_replicas="2")
+    plane.ask(AlterPartitionReassignmentsRequest((Reassignment(TopicPartition("t", 0), (2, 3)),)))
+    state = plane.partition()
+    assert (state.replicas, state.isr) == (((2, 3, 1), (1, 2)) if protected else ((2, 3), (2,)))
+    plane.alter_isr((2, 3) if not protected else (1, 2, 3))
+    assert (plane.partition().replicas, plane.partition().isr) == ((2, 3), (2, 3))
 
 
 def test_a_member_must_be_registered_even_without_the_checks() -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 
 from kafkasim.core.controller.image import PartitionState
+from kafkasim.core.controller.rules import Replacement, replacements_in_sync
 from kafkasim.core.model.ids import NO_LEADER, NodeId
 from kafkasim.core.model.metadata import NO_LEADER_CHANGE, RECOVERING, PartitionChangeRecord
 
@@ -27,6 +28,7 @@ class PartitionChangeBuilder:
     __slots__ = (
         "_acceptable",
         "_elr_enabled",
+        "_may_let_go",
         "_min_isr",
         "_partition",
         "_target_elr",
@@ -47,6 +49,7 @@ class PartitionChangeBuilder:
         *,
         elr_enabled: bool = True,
         election: int = ONLINE,
+        may_let_go: Callable[[Replacement], bool] = replacements_in_sync,
     ) -> None:
         """``acceptable``: may this broker lead at all; ``min_isr``: the effective ``min.insync.replicas``."""
         self._partition = partition
@@ -54,6 +57,7 @@ class PartitionChangeBuilder:
         self._min_isr = min_isr
         self._elr_enabled = elr_enabled
         self._target_elr = partition.elr
+        self._may_let_go = may_let_go
         self.election = election
         self.target_isr = partition.isr
         self.target_replicas = partition.replicas
@@ -125,9 +129,7 @@ class PartitionChangeBuilder:
         replicas = tuple(node for node in self.target_replicas if node not in removing)
         if removing and (not isr or not replicas):
             return
-        if any(node not in isr for node in adding):
-            return
-        if len(adding) < len(removing) and any(node not in isr for node in replicas):
+        if not self._may_let_go(Replacement(isr, replicas, adding, removing)):
             return
         self.target_isr = isr
         self.target_replicas = replicas

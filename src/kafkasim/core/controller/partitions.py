@@ -50,7 +50,9 @@ _TEXTS = {
 Records = list[MetadataRecord]
 
 
-def _builder(image: ControllerImage, partition: PartitionState, election: int) -> PartitionChangeBuilder:
+def _builder(
+    image: ControllerImage, partition: PartitionState, election: int, rules: ControllerRules = RULES
+) -> PartitionChangeBuilder:
     topic = image.topics[partition.tp.topic]
     return PartitionChangeBuilder(
         partition,
@@ -58,6 +60,7 @@ def _builder(image: ControllerImage, partition: PartitionState, election: int) -
         image.topic_min_isr(topic),
         elr_enabled=image.elr_enabled,
         election=election,
+        may_let_go=rules.may_let_go,
     )
 
 
@@ -98,7 +101,7 @@ def _alter_one(
     error = _check_isr_change(image, rules, sender, partition, change)
     if error is not ErrorCode.NONE:
         return PartitionIsrResult(tp, error), None
-    builder = _builder(image, partition, _election_of(image, partition))
+    builder = _builder(image, partition, _election_of(image, partition), rules)
     isr = tuple(sorted(node for node, _ in change.new_isr))
     if set(isr) != set(partition.isr):
         builder.target_isr = isr
@@ -237,13 +240,13 @@ def elect_unclean_leaders(image: ControllerImage) -> Records:
 
 
 def alter_partition_reassignments(
-    image: ControllerImage, request: AlterPartitionReassignmentsRequest
+    image: ControllerImage, request: AlterPartitionReassignmentsRequest, rules: ControllerRules = RULES
 ) -> tuple[Records, AlterPartitionReassignmentsResponse]:
     records: Records = []
     results = []
     for reassignment in request.reassignments:
         try:
-            record = _reassign(image, reassignment, request.allow_replication_factor_change)
+            record = _reassign(image, reassignment, request.allow_replication_factor_change, rules)
             if record is not None:
                 records.append(record)
             results.append(PartitionResult(reassignment.tp, ErrorCode.NONE))
@@ -253,7 +256,7 @@ def alter_partition_reassignments(
 
 
 def _reassign(
-    image: ControllerImage, reassignment: Reassignment, allow_factor_change: bool
+    image: ControllerImage, reassignment: Reassignment, allow_factor_change: bool, rules: ControllerRules
 ) -> PartitionChangeRecord | None:
     tp = reassignment.tp
     if tp.topic not in image.topics:
@@ -272,11 +275,11 @@ def _reassign(
                 ErrorCode.INVALID_REPLICATION_FACTOR,
                 f"The replication factor is changed from {current} to {len(reassignment.replicas)}",
             )
-    return _change(image, partition, reassignment.replicas)
+    return _change(image, partition, reassignment.replicas, rules)
 
 
 def _change(
-    image: ControllerImage, partition: PartitionState, target: tuple[NodeId, ...]
+    image: ControllerImage, partition: PartitionState, target: tuple[NodeId, ...], rules: ControllerRules
 ) -> PartitionChangeRecord | None:
     """From now on the target and what it replaces are replicas both; the change completes itself when it can.
 
@@ -284,7 +287,7 @@ def _change(
     """
     removing = tuple(sorted(node for node in partition.replicas if node not in target))
     adding = tuple(sorted(node for node in target if node not in partition.replicas))
-    builder = _builder(image, partition, ONLINE)
+    builder = _builder(image, partition, ONLINE, rules)
     builder.target_replicas = target + removing
     if removing:
         builder.target_removing = removing

@@ -1,18 +1,20 @@
 """The controller's rules that Kafka once did not have: each the one of today, and what held before its KIP.
 
-Mirrors:  ReplicationControlManager.ineligibleReplicasForIsr, validateAlterPartitionData and handleBrokerShutdown; their ancestors.
-Inputs:   ``rules_of(protections)`` when a process starts; registration, AlterPartition and the leader's own check ask the result.
+Mirrors:  ReplicationControlManager.ineligibleReplicasForIsr, validateAlterPartitionData and handleBrokerShutdown,
+          PartitionReassignmentReplicas.maybeCompleteReassignment; their ancestors.
+Inputs:   ``rules_of(protections)`` when a process starts; registration, AlterPartition, reassignments and the leader's own check ask
+          the result.
 Rule 1:   today's rules are the default everywhere; an older one is chosen as a whole, and nothing else looks at a protection.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from kafkasim.core.controller.image import BrokerState, PartitionState
 from kafkasim.core.model.cluster_messages import PartitionIsrChange
 from kafkasim.core.model.errors import ErrorCode
-from kafkasim.core.model.ids import NO_EPOCH
+from kafkasim.core.model.ids import NO_EPOCH, NodeId
 from kafkasim.core.model.message import message
 from kafkasim.core.model.protections import ALL_PROTECTIONS, Protections
 
@@ -78,6 +80,30 @@ def always_trusted(stored_epoch: int, previous_epoch: int) -> bool:
     return True
 
 
+# --- when a reassignment lets the replicas go that it replaces ----------------------------------------------------------
+
+
+@message
+class Replacement:
+    """A reassignment under way: ``isr`` and ``replicas`` are without those that leave."""
+
+    isr: Collection[NodeId]
+    replicas: Collection[NodeId]
+    adding: Collection[NodeId]
+    removing: Collection[NodeId]
+
+
+def replacements_in_sync(change: Replacement) -> bool:
+    """Those that join have caught up; where fewer join than leave, those that stay have, too (KIP-455)."""
+    needed = change.replicas if len(change.adding) < len(change.removing) else change.adding
+    return set(needed) <= set(change.isr)
+
+
+def at_once(change: Replacement) -> bool:
+    """Nobody waits for those that join: they copy what there is from those that are left."""
+    return True
+
+
 @message
 class ControllerRules:
     """``elr_level``: the feature level that a new log starts with."""
@@ -86,6 +112,7 @@ class ControllerRules:
     state_error: Callable[[PartitionState, PartitionIsrChange], ErrorCode] = current_state_only
     stopped_cleanly: Callable[[int, int], bool] = clean_shutdown_file
     elr_level: int = 1
+    may_let_go: Callable[[Replacement], bool] = replacements_in_sync
 
 
 def rules_of(protections: Protections = ALL_PROTECTIONS) -> ControllerRules:
@@ -94,6 +121,7 @@ def rules_of(protections: Protections = ALL_PROTECTIONS) -> ControllerRules:
         current_state_only if protections.partition_epoch_check else any_state,
         clean_shutdown_file if protections.unclean_shutdown_detection else always_trusted,
         1 if protections.eligible_leader_replicas else 0,
+        replacements_in_sync if protections.adding_replicas_check else at_once,
     )
 
 

@@ -38,6 +38,8 @@ class Protections:
     fenced_broker_check: bool = True
     #: KIP-903. Off: a replica joins the ISR though it was restarted, perhaps empty, since it fetched.
     broker_epoch_check: bool = True
+    #: KIP-455. Off: a reassignment lets replicas go before those that replace them are in the ISR, and for a while too few hold the data.
+    adding_replicas_check: bool = True
     #: KIP-966. Off: no eligible leader replicas; the last replica stays in the ISR, and is trusted, however it died.
     eligible_leader_replicas: bool = True
     #: KIP-966. Off: a replica stays eligible though its broker came back from an unclean shutdown, without its unflushed data.

@@ -162,7 +162,7 @@ class ControllerNode:
             AlterConfigsRequest: lambda request, _: configs.alter_configs(self.image, request),
             ElectLeadersRequest: lambda request, _: partitions.elect_leaders(self.image, request),
             AlterPartitionReassignmentsRequest: lambda request, _: partitions.alter_partition_reassignments(
-                self.image, request
+                self.image, request, self._rules
             ),
             UnregisterBrokerRequest: lambda request, _: brokers.unregister_broker(self.image, request),
             UpdateFeaturesRequest: lambda request, _: features.update_features(self.image, request),
