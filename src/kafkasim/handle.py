@@ -63,6 +63,7 @@ class Cluster(SimulatedCluster):
         self.scheduler.on_last_task.append(self._uninstall_after_tasks)
         self._installed_for_tasks = False
         self._clients_to_close: list[Any] = []
+        self._hosts: list[Host] = []
         self._guarantees: list[Guarantee] = []
         #: What oracles besides ``watch`` have to say, which ``check`` tells too.
         self.watched: list[Report] = []
@@ -82,6 +83,21 @@ class Cluster(SimulatedCluster):
         """End every task, client and broker; everything patched is as it was."""
         super().close()
         self._uninstall_after_tasks()
+        # A killed task's frames stay for ever (sim.tasks): they shall not keep this cluster.
+        for host in self._hosts:
+            host.respawn = None
+
+    def forget(self) -> None:
+        """Close it, and keep nothing of what happened: for those who run many and have seen what they wanted.
+
+        What a killed task referred to is never freed (its frames must not be unwound), and so, often, its cluster; this makes it small.
+        """
+        self.close()
+        self.history.clear()
+        self.watched.clear()
+        self.client_lives.clear()
+        self.watch = self._facts = self._ledger = None
+        self._shared_producer = self._admin_shell = None
 
     def name(self, label: str) -> str:
         """A topic or group name for this test; on a simulated cluster, which nobody shares, the label itself."""
@@ -106,6 +122,7 @@ class Cluster(SimulatedCluster):
         if host is not None:
             return self.scheduler.spawn(function, *args, name=name, host=host, **keywords)
         host = Host(name or str(getattr(function, "__name__", "task")))
+        self._hosts.append(host)
         host.respawn = lambda: self._respawn(function, args, keywords, name)
         host.owner = self.scheduler.spawn(function, *args, name=name, host=host, **keywords)
         return host.owner

@@ -153,7 +153,8 @@ def run_trial(
         )
         if on_end is not None:
             on_end(cluster, injection, trial)
-        return trial
+    cluster.forget()
+    return trial
 
 
 def _settle(scenario: Scenario, cluster: Cluster) -> None:

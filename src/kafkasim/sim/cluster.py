@@ -146,6 +146,12 @@ class ServerProcess:
             self._shell.node.set_clock(EPOCH_US + self.clock_offset_us, self._cluster.now_us)  # type: ignore[attr-defined]
             self._shell.settle()
 
+    def scrap(self) -> None:
+        """The cluster is closed: the process ends, and nothing is kept of its disk."""
+        self.crash()
+        self.storage = NodeStorage()
+        self.disk.scrap()
+
     def _on_halt(self, reason: str) -> None:
         self._cluster._on_note(self.id, Note("stopped", self.id, (("reason", reason),)))
         self._end("stopped")
@@ -487,7 +493,8 @@ class SimulatedCluster(World):
         runtime.closed(self)
         self.close_world()
         for server in self._servers.values():
-            server.crash()
+            server.scrap()
+        self.kernel.clear()
 
     # --- inside ----------------------------------------------------------------------------------------------------
 

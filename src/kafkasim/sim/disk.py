@@ -73,6 +73,11 @@ class Disk:
         if self.state != "healthy":
             self._gate()
 
+    def scrap(self) -> None:
+        """Nobody writes here any more."""
+        self._shell = None
+        self._waiting.clear()
+
     def resumed(self) -> None:
         """The process goes on; what the disk has done for it meanwhile is done."""
         waiting, self._waiting = self._waiting, []

@@ -160,6 +160,11 @@ class Kernel:
             heapify(self._queue)
             self._cancelled = 0
 
+    def clear(self) -> None:
+        """Forget everything that is scheduled: the simulation is over."""
+        self._queue.clear()
+        self._cancelled = 0
+
     # -- looking ------------------------------------------------------------------------------
 
     def peek_us(self) -> int | None:

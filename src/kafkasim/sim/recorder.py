@@ -52,6 +52,12 @@ class History:
     def __getitem__(self, index: int) -> HistoryEvent:
         return self.events[index]
 
+    def clear(self) -> None:
+        """Let all events go, and whoever wanted to be told of new ones."""
+        self.events.clear()
+        self.record = self.events.append
+        vars(self).pop("note", None)
+
     def of(self, *kinds: type[Any]) -> list[Any]:
         """The events of these classes, in order."""
         return [event for event in self.events if isinstance(event, kinds)]

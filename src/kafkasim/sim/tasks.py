@@ -501,6 +501,8 @@ class Scheduler:
                 task.abandon()
             else:
                 task.kill()
+        self.on_first_task.clear()
+        self.on_last_task.clear()
         if self._watchdog is not None:
             self._watchdog.close()
             self._watchdog = None
