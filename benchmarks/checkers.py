@@ -3,8 +3,9 @@
 python -m benchmarks.checkers [--records 1000000] [--profile]
 
 The history: four producers, 12 partitions, batches of 100 records, two groups that are given everything in slices of whole batches and
-commit after each, a promise to be drained each. ``--effects`` adds one effect for each record of the first group, which promises at
-least once and order by key: user code that tells of every record is work per record, and so is judging it.
+commit after each, a promise to be drained each. Then the same with what user code tells of each record of the first group, which
+promises at least once and order by key: that it is done; that it was started, and is done, as sinks tell it; and the same by workers
+that go through a batch by key, so that offsets are not in order.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from kafkasim.check.log_oracles import LogView
 from kafkasim.check.report import Report
 from kafkasim.check.run import check_history
 from kafkasim.core.model.errors import ErrorCode
-from kafkasim.core.model.history import DONE, Acked, Assigned, Committed, Delivered, Effected, HistoryEvent
+from kafkasim.core.model.history import DONE, STARTED, Acked, Assigned, Committed, Delivered, Effected, HistoryEvent
 from kafkasim.core.model.ids import TopicPartition
 from kafkasim.core.model.records import RecordBatch, batch_of
 
@@ -31,7 +32,18 @@ GROUPS = ("billing", "audit")
 GOAL_RECORDS_PER_S = 1_000_000
 
 
-def clean_history(records: int, *, with_effects: bool) -> tuple[list[HistoryEvent], dict[TopicPartition, LogView]]:
+#: What is told of each record, and how far apart in a batch are those that are told of one after the other.
+EFFECTS: dict[str, tuple[tuple[str, ...], int]] = {
+    "all black-box checkers": ((), 1),
+    "with an effect for each record": ((DONE,), 1),
+    "with two effects for each record, as sinks tell them": ((STARTED, DONE), 1),
+    "with an effect for each record, key by key": ((DONE,), 50),
+}
+
+
+def clean_history(
+    records: int, phases: tuple[str, ...] = (), stride: int = 1
+) -> tuple[list[HistoryEvent], dict[TopicPartition, LogView]]:
     tps = [TopicPartition("calls", number) for number in range(PARTITIONS)]
     logs: dict[TopicPartition, list[RecordBatch]] = {tp: [] for tp in tps}
     events: list[HistoryEvent] = [Assigned(0, f"c-{group}", group, tuple(tps), group, 1) for group in GROUPS]
@@ -53,13 +65,15 @@ def clean_history(records: int, *, with_effects: bool) -> tuple[list[HistoryEven
         )
         for group in GROUPS:
             events.append(Delivered(now_us + 600, f"c-{group}", group, tp, placed, 0, BATCH))
-            if with_effects and group == GROUPS[0]:
+            if phases and group == GROUPS[0]:
                 keys = placed.columns.keys
+                order = [index for first in range(stride) for index in range(first, BATCH, stride)]
                 events.extend(
                     Effected(
-                        now_us + 700, f"c-{group}", group, "table", tp, placed.base_offset + index, keys[index], DONE
+                        now_us + 700, f"c-{group}", group, "table", tp, placed.base_offset + index, keys[index], phase
                     )
-                    for index in range(BATCH)
+                    for index in order
+                    for phase in phases
                 )
             events.append(Committed(now_us + 800, f"c-{group}", group, ((tp, placed.next_offset, error),)))
     return events, {tp: LogView(batches, 0, 2, 3) for tp, batches in logs.items()}
@@ -73,10 +87,10 @@ def promises(*, with_effects: bool) -> list[Guarantee]:
     ]
 
 
-def judge(records: int, *, with_effects: bool) -> tuple[Report, float]:
-    events, logs = clean_history(records, with_effects=with_effects)
+def judge(records: int, phases: tuple[str, ...], stride: int) -> tuple[Report, float]:
+    events, logs = clean_history(records, phases, stride)
     started = time.process_time()
-    report = check_history(events, logs, guarantees=promises(with_effects=with_effects))
+    report = check_history(events, logs, guarantees=promises(with_effects=bool(phases)))
     return report, time.process_time() - started
 
 
@@ -86,16 +100,15 @@ def main() -> None:
     arguments.add_argument("--profile", action="store_true")
     options = arguments.parse_args()
     print(machine())
-    for with_effects in (False, True):
-        count = options.records // (5 if with_effects else 1)
-        report, seconds = judge(count, with_effects=with_effects)
+    for what, (phases, stride) in EFFECTS.items():
+        count = options.records // (2 if phases else 1)
+        report, seconds = judge(count, phases, stride)
         assert report.ok, report
-        what = "with an effect for each record" if with_effects else "all black-box checkers"
         print(
             f"{what}: {count:,} records in {seconds:.2f} s of processor time, {count / seconds:,.0f} a second (goal {GOAL_RECORDS_PER_S:,})"
         )
     if options.profile:
-        events, logs = clean_history(options.records, with_effects=False)
+        events, logs = clean_history(options.records)
         with cProfile.Profile() as profile:
             check_history(events, logs, guarantees=promises(with_effects=False))
         pstats.Stats(profile).sort_stats("tottime").print_stats(25)

@@ -49,6 +49,8 @@ class Sink:
         self._cluster = cluster
         self._apply = apply
         self._faults: list[_Fault] = []
+        #: Each partition as one object: there are two events a record, and they keep what they name.
+        self._places: dict[TopicPartition, TopicPartition] = {}
 
     def __call__(self, message: Any) -> Any:
         """Work on one message. Raises what the function raises, and SinkTimeout where a fault says so."""
@@ -102,7 +104,7 @@ class Sink:
                 _who(cluster) or self.name,
                 self.group,
                 self.name,
-                place,
+                self._places.setdefault(place, place),
                 message.offset(),
                 key.encode() if isinstance(key, str) else key,
                 phase,

@@ -4,27 +4,25 @@ E1 at-least-once · E2 at-most-once · E3 effectively-once · E4 key-order, stal
 G3 commit-ahead (the cause of which E1 is the consequence) · G4 commit-regress
 
 Inputs:   the history of either backend; the promises.      Effects: findings.
-Rule 1:   a record is its partition and offset: that is what user code is given, and what every group of a fan-out shares.
-Rule 2:   work on a record is done when its effect is; ``UNKNOWN`` may have been applied, so it neither loses nor doubles anything.
-Rule 3:   each check takes one pass, with constant work for each record.
+Rule 1:   all promises are held against one reading of the history (``check.work``); what is asked of each record there costs a byte.
+Rule 2:   a check goes over the history again only where that reading saw something unusual: effects that were not in order.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-
-import attrs
+from collections.abc import Container, Iterable, Mapping, Sequence
+from typing import TypeAlias
 
 from kafkasim.check.guarantees import Guarantee
 from kafkasim.check.log_oracles import LogView
+from kafkasim.check.marks import Marks
 from kafkasim.check.report import Report
+from kafkasim.check.spans import some
+from kafkasim.check.work import Part, Work, merged, read_work
 from kafkasim.core.model.errors import ErrorCode
 from kafkasim.core.model.history import (
     DONE,
-    SKIPPED,
-    UNKNOWN,
     Acked,
-    Committed,
     Delivered,
     Effected,
     HistoryEvent,
@@ -33,123 +31,42 @@ from kafkasim.core.model.history import (
 from kafkasim.core.model.ids import TopicPartition
 
 _MOST_TOLD = 5
-
-
-@attrs.define(slots=True, eq=False)
-class _Part:
-    """One partition as one group has worked on it."""
-
-    #: Offsets in the order in which the group was first given them, and how many of them, from the front, are done.
-    given: list[int] = attrs.field(factory=list)
-    highest: int = -1
-    finished: int = 0
-    #: How often the effect of an offset was applied; 0 where the work was left out or may have been done.
-    done: dict[int, int] = attrs.field(factory=dict)
-    committed: int = -1
-    #: (offset, commit, time) of records that were committed before their work was done.
-    ahead: list[tuple[int, int, int]] = attrs.field(factory=list)
-    last_ahead: int = -1
-    regressed: list[tuple[int, int, int]] = attrs.field(factory=list)
+#: Where work shows: a sink, and the partition that it is about.
+_Shown: TypeAlias = "tuple[str, TopicPartition]"
 
 
 def check_effects(
     events: Sequence[HistoryEvent],
     logs: Mapping[TopicPartition, LogView],
-    guarantees: Iterable[Guarantee],
+    guarantees: Sequence[Guarantee],
     report: Report,
+    work: Work | None = None,
 ) -> None:
-    """Hold the history against what groups promise. O(records + events) for each promise."""
-    acked = acknowledged(events)
-    shared = {
-        event.group for event in events if type(event) is ShareDelivered
-    }  # At least once of these: `check.share`.
+    """Hold the history against what groups promise. ``work``: what was read of it already. O(events), and O(batches) for each promise."""
+    work = work or read_work(events, guarantees)
     for guarantee in guarantees:
         if guarantee.group is None:
             continue
-        parts = _work_of(events, guarantee)
+        parts = work.parts_of(guarantee)
         report.count("promises of groups")
-        if (guarantee.at_least_once or guarantee.effectively_once) and guarantee.group not in shared:
+        # At least once of share groups: `check.share`.
+        if (guarantee.at_least_once or guarantee.effectively_once) and guarantee.group not in work.shared:
             _check_ahead(parts, guarantee, report)
-            _check_at_least_once(parts, acked, logs, guarantee, report)
+            _check_at_least_once(parts, work.acked, logs, guarantee, report)
         if guarantee.at_most_once or guarantee.effectively_once:
             _check_at_most_once(parts, guarantee, report)
         if guarantee.ordered_by_key:
-            _check_order(events, guarantee, report)
+            _check_order(events, work.unordered(guarantee), guarantee, report)
         if guarantee.drained:
-            _check_drained(parts, acked, logs, guarantee, report)
+            _check_drained(parts, work.acked, logs, guarantee, report)
         if guarantee.max_lag is not None or guarantee.recovery_s is not None:
-            _check_lag(events, guarantee, report)
+            _check_lag(work.rest, guarantee, report)
 
 
-def acknowledged(events: Iterable[HistoryEvent]) -> dict[TopicPartition, list[tuple[int, int]]]:
-    """The offsets that producers were told of, as ordered spans that do not touch."""
-    spans: dict[TopicPartition, list[tuple[int, int]]] = {}
-    for event in events:
-        if isinstance(event, Acked) and event.error is ErrorCode.NONE and event.base_offset >= 0:
-            spans.setdefault(event.tp, []).append((event.base_offset + event.start, event.base_offset + event.stop))
-    for tp, listed in spans.items():
-        listed.sort()
-        merged: list[tuple[int, int]] = []
-        for start, stop in listed:
-            if merged and start <= merged[-1][1]:
-                merged[-1] = (merged[-1][0], max(stop, merged[-1][1]))
-            else:
-                merged.append((start, stop))
-        spans[tp] = merged
-    return spans
-
-
-def _work_of(events: Iterable[HistoryEvent], guarantee: Guarantee) -> dict[TopicPartition, _Part]:
-    """One pass over the history for one promise: what was given, done and committed, in the order in which it happened."""
-    parts: dict[TopicPartition, _Part] = {}
-    group = guarantee.group
-    for event in events:
-        if isinstance(event, Delivered):
-            if event.group == group and guarantee.is_about(event.tp.topic):
-                _on_given(parts.setdefault(event.tp, _Part()), event)
-        elif isinstance(event, ShareDelivered):
-            if event.group == group and guarantee.is_about(event.tp.topic):
-                offsets = map(event.batch.offset_at, range(event.start, event.stop))
-                parts.setdefault(event.tp, _Part()).given.extend(offsets)
-        elif isinstance(event, Effected):
-            if event.group == group and guarantee.is_about(event.tp.topic) and guarantee.sink in (None, event.sink):
-                part = parts.setdefault(event.tp, _Part())
-                if event.phase == DONE:
-                    part.done[event.offset] = part.done.get(event.offset, 0) + 1
-                elif event.phase in (UNKNOWN, SKIPPED):
-                    part.done.setdefault(event.offset, 0)
-        elif isinstance(event, Committed) and event.group == group:
-            for tp, offset, error in event.offsets:
-                if error is ErrorCode.NONE and guarantee.is_about(tp.topic):
-                    _on_committed(parts.setdefault(tp, _Part()), offset, event.at_us)
-    return parts
-
-
-def _on_given(part: _Part, event: Delivered) -> None:
-    batch = event.batch
-    for index in range(event.start, event.stop):
-        offset = batch.offset_at(index)
-        if offset > part.highest:
-            part.given.append(offset)
-            part.highest = offset
-
-
-def _on_committed(part: _Part, offset: int, at_us: int) -> None:
-    given, done = part.given, part.done
-    while part.finished < len(given) and given[part.finished] in done:
-        part.finished += 1
-    if part.finished < len(given) and part.last_ahead < given[part.finished] < offset:
-        part.ahead.append((given[part.finished], offset, at_us))
-        part.last_ahead = offset - 1
-    if offset < part.committed:
-        part.regressed.append((part.committed, offset, at_us))
-    part.committed = offset
-
-
-def _check_ahead(parts: Mapping[TopicPartition, _Part], guarantee: Guarantee, report: Report) -> None:
+def _check_ahead(parts: Mapping[TopicPartition, Part], guarantee: Guarantee, report: Report) -> None:
     """G3; and G4, which Kafka accepts, as a remark."""
     for tp, part in parts.items():
-        for offset, commit, at_us in part.ahead[:_MOST_TOLD]:
+        for offset, commit, at_us in part.lanes[guarantee.sink].ahead[:_MOST_TOLD]:
             text = f"{guarantee.whom} committed {tp} up to {commit} at {at_us / 1e6:.6f} s, before offset {offset} was worked on"
             report.add("commit-ahead", text, at_us=at_us, tp=tp, cause="committed before its work")
         for before, offset, at_us in part.regressed[:_MOST_TOLD]:
@@ -158,7 +75,7 @@ def _check_ahead(parts: Mapping[TopicPartition, _Part], guarantee: Guarantee, re
 
 
 def _check_at_least_once(
-    parts: Mapping[TopicPartition, _Part],
+    parts: Mapping[TopicPartition, Part],
     acked: Mapping[TopicPartition, Sequence[tuple[int, int]]],
     logs: Mapping[TopicPartition, LogView],
     guarantee: Guarantee,
@@ -166,68 +83,60 @@ def _check_at_least_once(
 ) -> None:
     """E1: an acknowledged record that was not worked on, and to which the group will not come back."""
     for tp in _partitions(parts, acked, guarantee):
-        part = parts.get(tp, _Part())
         view = logs.get(tp)
-        lost = []
-        waiting = 0
-        for offset in _undone(acked.get(tp, ()), part):
-            why = _why_lost(offset, part, view)
-            if why is None:
-                waiting += 1
-            else:
-                lost.append((offset, why))
+        committed, marks = -1, Marks()
+        if tp in parts:
+            committed, marks = parts[tp].committed, parts[tp].lanes[guarantee.sink].marks
+        deleted = 0 if view is None else view.start_offset
+        passed: list[int] = []
+        lost = waiting = 0
+        for first, stop in _holes(marks, acked.get(tp, ())):
+            # What is behind both is in the log, and the group may still come to it.
+            end = max(first, min(stop, max(committed, deleted)))
+            waiting += stop - end
+            lost += end - first
+            passed += range(first, min(end, first + _MOST_TOLD))
         if waiting:
             report.count(f"records that {guarantee.group} has not worked on yet", waiting)
-        for offset, why in lost[:_MOST_TOLD]:
-            report.add(
-                "at-least-once",
-                f"{guarantee.whom} never worked on {tp} offset {offset}: {why}",
-                tp=tp,
-                cause=_cause(why),
-            )
-        if len(lost) > _MOST_TOLD:
-            report.add("at-least-once", f"{guarantee.whom}: {len(lost) - _MOST_TOLD} more records of {tp} like these")
+        for offset in passed[:_MOST_TOLD]:
+            cause = "it was committed past" if offset < committed else "it was deleted from the log before"
+            why = f"{cause} (up to {committed})" if offset < committed else cause
+            text = f"{guarantee.whom} never worked on {tp} offset {offset}: {why}"
+            report.add("at-least-once", text, tp=tp, cause=cause)
+        if lost > _MOST_TOLD:
+            report.add("at-least-once", f"{guarantee.whom}: {lost - _MOST_TOLD} more records of {tp} like these")
 
 
-def _why_lost(offset: int, part: _Part, view: LogView | None) -> str | None:
-    """None: it is in the log and the group may still come to it."""
-    if offset < part.committed:
-        return f"it was committed past (up to {part.committed})"
-    if view is not None and offset < view.start_offset:
-        return "it was deleted from the log before"
-    return None
+def _holes(marks: Marks, spans: Iterable[tuple[int, int]]) -> Iterable[tuple[int, int]]:
+    return (hole for start, stop in spans for hole in marks.holes(start, stop))
 
 
-def _cause(why: str) -> str:
-    return why.partition(" (")[0]
-
-
-def _check_at_most_once(parts: Mapping[TopicPartition, _Part], guarantee: Guarantee, report: Report) -> None:
+def _check_at_most_once(parts: Mapping[TopicPartition, Part], guarantee: Guarantee, report: Report) -> None:
     """E2, and the half of E3 that it is."""
     name = "effectively-once" if guarantee.effectively_once else "at-most-once"
     for tp, part in parts.items():
-        doubled = [(offset, times) for offset, times in part.done.items() if times > 1]
+        doubled = sorted(part.lanes[guarantee.sink].doubled.items())
         for offset, times in doubled[:_MOST_TOLD]:
             report.add(name, f"{guarantee.whom} worked on {tp} offset {offset} {times} times")
         if len(doubled) > _MOST_TOLD:
             report.add(name, f"{guarantee.whom}: {len(doubled) - _MOST_TOLD} more records of {tp} like these")
 
 
-def _check_order(events: Iterable[HistoryEvent], guarantee: Guarantee, report: Report) -> None:
-    """E4: a key's effects, in the order in which they were applied."""
-    highest: dict[tuple[str, bytes, TopicPartition], int] = {}
-    seen: dict[tuple[str, bytes, TopicPartition], set[int]] = {}
+def _check_order(
+    events: Iterable[HistoryEvent], unordered: Container[_Shown], guarantee: Guarantee, report: Report
+) -> None:
+    """E4: a key's effects, in the order in which they were applied: where any of its sink and partition were out of order."""
+    keys = _unordered_keys(events, unordered, guarantee) if unordered else {}
+    if not keys:
+        return
+    highest: dict[tuple[_Shown, bytes], int] = {}
+    seen: dict[tuple[_Shown, bytes], set[int]] = {}
     for event in events:
-        if (
-            not isinstance(event, Effected)
-            or event.phase != DONE
-            or event.key is None
-            or event.group != guarantee.group
-        ):
+        if type(event) is not Effected or event.phase != DONE or event.key is None or event.group != guarantee.group:
             continue
-        if guarantee.sink not in (None, event.sink) or not guarantee.is_about(event.tp.topic):
+        place = ((event.sink, event.tp), event.key)
+        if place not in keys:
             continue
-        place = (event.sink, event.key, event.tp)
         before = highest.get(place, -1)
         if event.offset < before:
             text = (
@@ -239,8 +148,31 @@ def _check_order(events: Iterable[HistoryEvent], guarantee: Guarantee, report: R
         highest[place] = max(before, event.offset)
 
 
+def _unordered_keys(
+    events: Iterable[HistoryEvent], unordered: Container[_Shown], guarantee: Guarantee
+) -> dict[tuple[_Shown, bytes], None]:
+    """Those of which one effect came below another before it: workers that go by key keep their order, and partitions do not."""
+    highest: dict[_Shown, dict[bytes, int]] = {}
+    found: dict[tuple[_Shown, bytes], None] = {}
+    sink, tp, own = None, None, None
+    for event in events:
+        if type(event) is not Effected or event.phase != DONE or event.key is None or event.group != guarantee.group:
+            continue
+        if event.tp is not tp or event.sink is not sink:
+            sink, tp = event.sink, event.tp
+            is_asked = (sink, tp) in unordered and guarantee.is_about(tp.topic)
+            own = highest.setdefault((sink, tp), {}) if is_asked else None
+        if own is None:
+            continue
+        if event.offset >= own.get(event.key, -1):
+            own[event.key] = event.offset
+        else:
+            found[(event.sink, event.tp), event.key] = None
+    return found
+
+
 def _check_drained(
-    parts: Mapping[TopicPartition, _Part],
+    parts: Mapping[TopicPartition, Part],
     acked: Mapping[TopicPartition, Sequence[tuple[int, int]]],
     logs: Mapping[TopicPartition, LogView],
     guarantee: Guarantee,
@@ -248,15 +180,14 @@ def _check_drained(
 ) -> None:
     """R4: in the log, and never given to the group."""
     for tp in _partitions(parts, acked, guarantee):
-        part = parts.get(tp, _Part())
         view = logs.get(tp)
-        given = dict.fromkeys(part.given)
         first, end = (0, None) if view is None else (view.start_offset, view.end_offset)
         spans = [(max(start, first), stop if end is None else min(stop, end)) for start, stop in acked.get(tp, ())]
-        unseen = [offset for start, stop in spans for offset in range(start, stop) if offset not in given]
-        if unseen:
-            some = ", ".join(map(str, unseen[:_MOST_TOLD])) + (" …" if len(unseen) > _MOST_TOLD else "")
-            text = f"{guarantee.whom} was never given {len(unseen)} records of {tp} (offsets {some})"
+        unseen = _without(spans, merged(parts[tp].given_ever) if tp in parts else ())
+        number = sum(stop - start for start, stop in unseen)
+        if number:
+            offsets = [offset for start, stop in unseen for offset in range(start, min(stop, start + _MOST_TOLD + 1))]
+            text = f"{guarantee.whom} was never given {number} records of {tp} (offsets {some(offsets, _MOST_TOLD)})"
             where = "" if end is None else ": they are in the log, and were not consumed"
             report.add("unseen", f"{text}{where}", tp=tp, cause="present, and not consumed")
 
@@ -301,13 +232,23 @@ def _check_lag(events: Iterable[HistoryEvent], guarantee: Guarantee, report: Rep
 
 
 def _partitions(
-    parts: Mapping[TopicPartition, _Part], acked: Mapping[TopicPartition, object], guarantee: Guarantee
+    parts: Mapping[TopicPartition, Part], acked: Mapping[TopicPartition, object], guarantee: Guarantee
 ) -> list[TopicPartition]:
     """What the promise is about: its topics; or, where it names none, the topics of which the group was given anything."""
     topics = dict.fromkeys(guarantee.topics or (tp.topic for tp in parts))
     return sorted(tp for tp in dict.fromkeys([*parts, *acked]) if tp.topic in topics)
 
 
-def _undone(spans: Iterable[tuple[int, int]], part: _Part) -> Iterable[int]:
-    done = part.done
-    return (offset for start, stop in spans for offset in range(start, stop) if offset not in done)
+def _without(spans: Iterable[tuple[int, int]], given: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """What of the spans is in none of ``given``; both are in order."""
+    left: list[tuple[int, int]] = []
+    index = 0
+    for start, stop in spans:
+        while start < stop:
+            while index < len(given) and given[index][1] <= start:
+                index += 1
+            begin, end = given[index] if index < len(given) else (stop, stop)
+            if begin > start:
+                left.append((start, min(stop, begin)))
+            start = end
+    return left

@@ -58,7 +58,7 @@ class Guarantee:
                 "max_lag",
                 "recovery_s",
             )
-            if getattr(self, name) not in (False, None)
+            if getattr(self, name) is not False and getattr(self, name) is not None
         ]
         if self.group is None and of_groups:
             raise ConfigurationError(f"{of_groups[0]} is promised by a group: say group=")

@@ -359,9 +359,13 @@ def _check_keys(sent: _Sent, guarantees: Iterable[Guarantee], report: Report) ->
         if tp.topic not in promised:
             continue
         own = homes.setdefault(tp.topic, {})
+        known: set[bytes | None] = {None}
         for event in batches:
-            keys = event.batch.columns.keys
-            for key in dict.fromkeys(keys[event.start : event.stop]):
+            keys = event.batch.columns.keys[event.start : event.stop]
+            if known.issuperset(keys):
+                continue
+            known.update(keys)
+            for key in dict.fromkeys(keys):
                 if key is not None and own.setdefault(key, tp.partition) != tp.partition:
                     split.setdefault(tp.topic, {}).setdefault(key, (tp, own[key], event.at_us))
     for topic, found in split.items():

@@ -17,7 +17,8 @@ from kafkasim.check.ownership import check_assignments, check_owners
 from kafkasim.check.positions import check_positions, measure_reading
 from kafkasim.check.producer_order import check_producers
 from kafkasim.check.report import Report
-from kafkasim.check.share import check_share
+from kafkasim.check.share import check_share, share_groups
+from kafkasim.check.work import read_work
 from kafkasim.core.model.history import HistoryEvent
 from kafkasim.core.model.ids import TopicPartition
 
@@ -35,22 +36,27 @@ def check_history(
     """
     report = Report()
     no_loss = frozenset(topic for guarantee in guarantees if guarantee.no_loss for topic in guarantee.topics)
-    budget = budget or budget_of(events, logs)
-    check_acked(events, logs, report, identity, no_loss, budget)
-    check_duplicates(events, logs, report, identity)
-    check_deliveries(events, logs, report, budget)
-    check_consistency(events, logs, report, identity, budget)
-    check_producers(events, logs, report, identity, budget, guarantees)
-    check_positions(events, logs, report, identity)
+    work = read_work(events, guarantees)
+    rest = (
+        work.rest
+    )  # What clients and servers did; user code's effects, of which there may be one a record, are in ``work``.
+    budget = budget or budget_of(rest, logs)
+    check_acked(rest, logs, report, identity, no_loss, budget)
+    check_duplicates(rest, logs, report, identity)
+    check_deliveries(rest, logs, report, budget)
+    check_consistency(rest, logs, report, identity, budget)
+    check_producers(rest, logs, report, identity, budget, guarantees)
+    check_positions(rest, logs, report, identity)
     known = frozenset(tp for tp, view in logs.items() if not view.is_observed)
     compacted = frozenset(tp.topic for tp, view in logs.items() if view.is_compacted)
-    check_lost_writes(events, known, report, identity, compacted)
-    measure_reading(events, report)
-    check_owners(events, report)
-    check_assignments(events, report, budget)
-    check_commits(events, report, budget)
-    check_effects(events, logs, guarantees, report)
-    check_branches(events, logs, guarantees, report)
-    check_share(events, guarantees, report, identity)
+    check_lost_writes(rest, known, report, identity, compacted)
+    measure_reading(rest, report)
+    check_owners(rest, report)
+    check_assignments(rest, report, budget)
+    check_commits(rest, report, budget)
+    check_effects(events, logs, guarantees, report, work)
+    check_branches(events, logs, guarantees, report, work)
+    if share_groups(rest):
+        check_share(events, guarantees, report, identity)
     report.sort()
     return report

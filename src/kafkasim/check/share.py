@@ -17,13 +17,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias, cast
 
-from kafkasim.check.effects import acknowledged
 from kafkasim.check.guarantees import Guarantee
 from kafkasim.check.identity import BY_COLUMNS, Identity
 from kafkasim.check.inversions import inversions
 from kafkasim.check.report import Report
 from kafkasim.check.share_states import check_share_states
 from kafkasim.check.spans import Spans, some, span_text
+from kafkasim.check.work import acknowledged
 from kafkasim.core.model.errors import ErrorCode
 from kafkasim.core.model.history import (
     ACCEPT,

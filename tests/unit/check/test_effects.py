@@ -188,10 +188,10 @@ def test_drained_is_what_its_definition_says() -> None:
     draw = random.Random(4)
     for _ in range(HISTORIES):
         events, start = random_history(draw), draw.choice([0, 2])
-        in_order = {o for o in range(20) if is_given_in_order(events, len(events), o)}
-        unseen = [o for o in offsets_acked(events) if o >= start and o not in in_order]
+        unseen = [o for o in offsets_acked(events) if o >= start and not is_given_before(events, len(events), o)]
         told = found(events, Guarantee("g", ("orders",), drained=True), start).of("unseen")
         assert bool(told) == bool(unseen), events
+        assert not told or f"never given {len(unseen)} records of orders-0 (offsets {unseen[0]}" in told[0].text
 
 
 def test_lag_and_standstill_are_told_with_their_times() -> None:
@@ -202,6 +202,33 @@ def test_lag_and_standstill_are_told_with_their_times() -> None:
     assert "15 records behind at 1.000 s" in report.findings[0].text
     assert "nothing for 8.000 s" in report.findings[1].text
     assert found(events, Guarantee("g", ("orders",), max_lag=15, recovery_s=8.0)).ok
+
+
+def test_many_promises_are_held_as_each_by_itself() -> None:
+    """One reading of a history serves them all, whatever groups, topics and sinks they name."""
+    draw = random.Random(5)
+    kinds = ("at_least_once", "at_most_once", "effectively_once", "ordered_by_key", "drained")
+    for _ in range(HISTORIES // 10):
+        events = random_history(draw)
+        promises = [
+            Guarantee(
+                draw.choice("gh"),
+                draw.choice([(), ("orders",), ("other",)]),
+                draw.choice([None, "s", "t", "u"]),
+                **{draw.choice(kinds): True, "recovery_s": 1e-6},
+            )
+            for _ in range(draw.randrange(2, 5))
+        ]
+        together = Report()
+        check_effects(events, {TP: LogView([], 0, has_leader=False)}, promises, together)
+        alone = [finding.text for promise in promises for finding in found(events, promise).findings]
+        assert [finding.text for finding in together.findings] == alone, events
+
+
+def test_nothing_behind_at_all_can_be_promised() -> None:
+    """A bound of zero is a promise, and one record is more."""
+    assert Guarantee("g", max_lag=0).max_lag == 0
+    assert [f.invariant for f in found([acked(0, 0, 1)], Guarantee("g", ("orders",), max_lag=0)).findings] == ["lag"]
 
 
 def test_a_commit_that_goes_back_is_a_remark() -> None:
