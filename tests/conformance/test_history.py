@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 from typing import Any
 
+import attrs
 import pytest
 from tests.conformance.shares import QUICK_SHARES, Shares
 
+from kafkasim.check.foreign import check_foreign
 from kafkasim.core.model.errors import ErrorCode
 from kafkasim.core.model.history import (
     Acked,
@@ -48,6 +51,43 @@ def test_reports_are_in_the_history(kit, kafka_cluster):
     assert records(acked, topic) == [(n, f"k{n}".encode(), f"v{n}".encode()) for n in range(5)]
     assert {(event.acks, event.idempotent, event.error) for event in acked} == {(1, False, ErrorCode.NONE)}
     assert {event.client.partition("#")[0] for event in acked} == {"teller"}
+
+
+def test_when_and_in_which_order_records_were_produced_is_in_the_history(kit, kafka_cluster):
+    """Numbers rise as produce() was called, each end has its times, and the settings that promise an order are told."""
+    topic = kit.topic(partitions=2)
+    settings = {"max_in_flight_requests_per_connection": 1, "message_timeout_ms": 20_000}
+    producer = kit.producer(client_id="counter", linger_ms=0, **settings)
+    for index in range(6):
+        producer.produce(topic, f"v{index}", partition=index % 2)
+        assert producer.flush(20) == 0
+    acked = [event for event in kafka_cluster.history.of(Acked) if event.tp.topic == topic]
+    assert [event.number for event in acked] == [1, 2, 3, 4, 5, 6]
+    assert all(event.sent_us <= event.resolved_us <= event.at_us for event in acked)
+    assert all(before.at_us <= after.sent_us for before, after in itertools.pairwise(acked))
+    assert {(event.timeout_us, event.in_flight) for event in acked} == {(20_000_000, 1)}
+    assert kafka_cluster.check().ok
+
+
+@pytest.mark.parametrize("idempotent", [True, False])
+def test_order_and_ends_are_judged_on_both_sides(kit, kafka_cluster, idempotent):
+    """A run is sound; the same events, told with two numbers exchanged or an end that came too late, break P4 and P10."""
+    topic = kit.topic(min_insync_replicas=2)
+    producer = kit.producer(
+        enable_idempotence=idempotent, max_in_flight_requests_per_connection=1, message_timeout_ms=5_000, linger_ms=0
+    )
+    for index in range(3):
+        producer.produce(topic, f"v{index}", partition=0)
+        assert producer.flush(20) == 0
+    first, second, third = (event for event in kafka_cluster.history.of(Acked) if event.tp.topic == topic)
+    assert check_foreign([first, second, third]).ok
+    assert {event.idempotent for event in (first, second, third)} == {idempotent}
+    exchanged = [attrs.evolve(first, number=second.number), attrs.evolve(second, number=first.number), third]
+    assert [finding.id for finding in check_foreign(exchanged).findings] == ["P4"]
+    end_us = third.sent_us + 60_000_000
+    late = attrs.evolve(third, at_us=end_us, resolved_us=end_us)
+    between = attrs.evolve(second, number=4, at_us=end_us - 30_000_000, resolved_us=end_us - 30_000_000)
+    assert "P10" in [finding.id for finding in check_foreign([first, second, between, late]).findings]
 
 
 def test_a_purged_record_is_in_the_history_as_an_error(kit, kafka_cluster):

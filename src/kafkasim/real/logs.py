@@ -20,7 +20,7 @@ from kafkasim.check.log_oracles import LogView
 from kafkasim.core.model import ids
 from kafkasim.core.model.records import RecordBatch
 from kafkasim.core.model.views import PartitionDescription, StoredRecord
-from kafkasim.real.recording import as_bytes, batch_of_one
+from kafkasim.real.recorded import as_bytes, batch_of_one
 
 
 def read_records(

@@ -25,16 +25,13 @@ from confluent_kafka import (
     KafkaError,
     KafkaException,
     Message,
-    Producer,
     SerializingProducer,
     ShareConsumer,
 )
 
-from kafkasim.core.model.errors import ErrorCode
 from kafkasim.core.model.history import (
     ACCEPT,
     ACKNOWLEDGE_TYPES,
-    Acked,
     Assigned,
     Closed,
     Committed,
@@ -45,12 +42,19 @@ from kafkasim.core.model.history import (
     Sought,
 )
 from kafkasim.core.model.ids import TopicPartition
-from kafkasim.core.model.records import Columns, RecordBatch
 from kafkasim.real.history import RealHistory
-
-_ACKS_ALL = -1
-_UNPLACED = -1
-_OFFSET_INVALID = -1001
+from kafkasim.real.recorded import (
+    batch_of_message,
+    client_id,
+    code_of,
+    first_argument,
+    merged_config,
+    nth_argument,
+    partition_of,
+    place_of,
+    with_callback,
+)
+from kafkasim.real.recorded_producer import RecordingProducer
 
 
 class RecordedClient(ModuleType):
@@ -75,85 +79,6 @@ class RecordedClient(ModuleType):
         return sorted(dir(confluent_kafka))
 
 
-# --- producers ----------------------------------------------------------------------------------
-
-
-class RecordingProducer(Producer):
-    """A producer whose delivery reports go into the history as the application takes them."""
-
-    history: RealHistory
-
-    def __init__(self, *args: Any, **keywords: Any) -> None:
-        config = _merged_config(args, keywords)
-        self._recorder = _ProducerRecorder(self.history, config)
-        args = _with_callback(args, keywords, "on_delivery", self._recorder.wrap)
-        # The client tells no keywords from an empty dict of them.
-        super().__init__(*args, **keywords) if keywords else super().__init__(*args)
-
-    def produce(self, *args: Any, **keywords: Any) -> None:
-        """As the client's own; a report callback of this record is heard through the recorder."""
-        wrap = self._recorder.wrap
-        if len(args) > 4 and callable(args[4]):  # topic, value, key, partition, callback
-            args = (*args[:4], wrap(args[4]), *args[5:])
-        for name in ("callback", "on_delivery"):
-            if callable(keywords.get(name)):
-                keywords[name] = wrap(keywords[name])
-        super().produce(*args, **keywords)
-
-    def produce_batch(self, *args: Any, **keywords: Any) -> Any:
-        """As the client's own, which writes errors into the given dicts: so those are lent callbacks, and get their own back."""
-        wrap = self._recorder.wrap
-        if len(args) > 3 and callable(args[3]):  # topic, messages, partition, callback
-            args = (*args[:3], wrap(args[3]), *args[4:])
-        for name in ("callback", "on_delivery"):
-            if callable(keywords.get(name)):
-                keywords[name] = wrap(keywords[name])
-        messages = args[1] if len(args) > 1 else keywords.get("messages")
-        lent: list[tuple[dict[str, Any], Any]] = []
-        for each in messages if isinstance(messages, list) else ():
-            if isinstance(each, dict) and callable(each.get("callback")):
-                lent.append((each, each["callback"]))
-                each["callback"] = wrap(each["callback"])
-        try:
-            return super().produce_batch(*args, **keywords)
-        finally:
-            for each, callback in lent:
-                each["callback"] = callback
-
-
-class _ProducerRecorder:
-    def __init__(self, history: RealHistory, config: Mapping[str, Any]) -> None:
-        self._history = history
-        self._client = history.client_name("producer", _client_id(config))
-        self._acks = _acks(config)
-        self._idempotent = "transactional.id" in config or _is_true(config.get("enable.idempotence"))
-
-    def wrap(self, callback: Callable[[Any, Any], Any] | None) -> Callable[[Any, Any], Any]:
-        def on_delivery(error: KafkaError | None, message: Message) -> Any:
-            self._record(error, message)
-            return None if callback is None else callback(error, message)
-
-        return on_delivery
-
-    def _record(self, error: KafkaError | None, message: Message) -> None:
-        offset = message.offset()
-        base_offset = _OFFSET_INVALID if offset is None or error is not None else offset
-        self._history.record(
-            Acked(
-                self._history.now_us(),
-                self._client,
-                _place(message),
-                _batch(message, max(_UNPLACED, base_offset)),
-                0,
-                1,
-                _code(error),
-                base_offset,
-                self._acks,
-                self._idempotent,
-            )
-        )
-
-
 # --- consumers ----------------------------------------------------------------------------------
 
 
@@ -163,8 +88,8 @@ class RecordingConsumer(Consumer):
     history: RealHistory
 
     def __init__(self, *args: Any, **keywords: Any) -> None:
-        self._recorder = _ConsumerRecorder(self.history, _merged_config(args, keywords))
-        args = _with_callback(args, keywords, "on_commit", self._recorder.wrap_on_commit)
+        self._recorder = _ConsumerRecorder(self.history, merged_config(args, keywords))
+        args = with_callback(args, keywords, "on_commit", self._recorder.wrap_on_commit)
         super().__init__(*args, **keywords) if keywords else super().__init__(*args)
 
     def poll(self, *args: Any, **keywords: Any) -> Any:
@@ -192,7 +117,7 @@ class RecordingConsumer(Consumer):
     def assign(self, *args: Any, **keywords: Any) -> None:
         """As the client's own."""
         super().assign(*args, **keywords)
-        self._recorder.assigned(_first(args, keywords, "partitions"))
+        self._recorder.assigned(first_argument(args, keywords, "partitions"))
 
     def unassign(self) -> None:
         """As the client's own."""
@@ -202,17 +127,17 @@ class RecordingConsumer(Consumer):
     def incremental_assign(self, *args: Any, **keywords: Any) -> None:
         """As the client's own."""
         super().incremental_assign(*args, **keywords)
-        self._recorder.added(_first(args, keywords, "partitions"))
+        self._recorder.added(first_argument(args, keywords, "partitions"))
 
     def incremental_unassign(self, *args: Any, **keywords: Any) -> None:
         """As the client's own."""
         super().incremental_unassign(*args, **keywords)
-        self._recorder.removed(_first(args, keywords, "partitions"))
+        self._recorder.removed(first_argument(args, keywords, "partitions"))
 
     def seek(self, *args: Any, **keywords: Any) -> None:
         """As the client's own."""
         super().seek(*args, **keywords)
-        self._recorder.sought(_first(args, keywords, "partition"))
+        self._recorder.sought(first_argument(args, keywords, "partition"))
 
     def commit(self, *args: Any, **keywords: Any) -> Any:
         """As the client's own; an asynchronous commit's end is heard through ``on_commit``."""
@@ -230,7 +155,7 @@ class RecordingConsumer(Consumer):
 class _ConsumerRecorder:
     def __init__(self, history: RealHistory, config: Mapping[str, Any]) -> None:
         self._history = history
-        self._client = history.client_name("consumer", _client_id(config))
+        self._client = history.client_name("consumer", client_id(config))
         self._group = str(config.get("group.id", ""))
         self._owned: dict[TopicPartition, None] = {}
         self._is_lost = False
@@ -240,8 +165,8 @@ class _ConsumerRecorder:
         now_us, record = self._history.now_us(), self._history.record
         for message in messages:
             if message.error() is None:
-                batch = _batch(message, int(message.offset() or 0))
-                record(Delivered(now_us, self._client, self._group, _place(message), batch, 0, 1))
+                batch = batch_of_message(message, int(message.offset() or 0))
+                record(Delivered(now_us, self._client, self._group, place_of(message), batch, 0, 1))
 
     def rebalance_callbacks(self, given: Mapping[str, Callable[..., Any]]) -> dict[str, Callable[..., Any]]:
         """The three callbacks, around the application's own.
@@ -270,16 +195,16 @@ class _ConsumerRecorder:
 
     def assigned(self, partitions: Iterable[Any]) -> None:
         """All that was there goes, all that is named comes: also what stays starts anew."""
-        self._tell(tuple(self._owned), tuple(dict.fromkeys(_tp(each) for each in partitions)))
+        self._tell(tuple(self._owned), tuple(dict.fromkeys(partition_of(each) for each in partitions)))
 
     def unassigned(self) -> None:
         self._tell(tuple(self._owned), ())
 
     def added(self, partitions: Iterable[Any]) -> None:
-        self._tell((), tuple(tp for tp in map(_tp, partitions) if tp not in self._owned))
+        self._tell((), tuple(tp for tp in map(partition_of, partitions) if tp not in self._owned))
 
     def removed(self, partitions: Iterable[Any]) -> None:
-        self._tell(tuple(tp for tp in map(_tp, partitions) if tp in self._owned), ())
+        self._tell(tuple(tp for tp in map(partition_of, partitions) if tp in self._owned), ())
 
     def _tell(self, gone: tuple[TopicPartition, ...], new: tuple[TopicPartition, ...]) -> None:
         self._changes += 1
@@ -296,7 +221,7 @@ class _ConsumerRecorder:
         self._history.record(Closed(self._history.now_us(), self._client))
 
     def sought(self, partition: Any) -> None:
-        event = Sought(self._history.now_us(), self._client, self._group, _tp(partition), partition.offset)
+        event = Sought(self._history.now_us(), self._client, self._group, partition_of(partition), partition.offset)
         self._history.record(event)
 
     def wrap_on_commit(self, callback: Callable[[Any, Any], Any] | None) -> Callable[[Any, Any], Any]:
@@ -307,7 +232,9 @@ class _ConsumerRecorder:
         return on_commit
 
     def committed(self, error: KafkaError | None, partitions: Iterable[Any]) -> None:
-        offsets = tuple((_tp(each), each.offset, _code(each.error or error)) for each in partitions if each.offset >= 0)
+        offsets = tuple(
+            (partition_of(each), each.offset, code_of(each.error or error)) for each in partitions if each.offset >= 0
+        )
         if offsets:
             self._history.record(Committed(self._history.now_us(), self._client, self._group, offsets))
 
@@ -321,7 +248,7 @@ class RecordingShareConsumer(ShareConsumer):
     history: RealHistory
 
     def __init__(self, *args: Any, **keywords: Any) -> None:
-        self._recorder = _ShareRecorder(self.history, _merged_config(args, keywords))
+        self._recorder = _ShareRecorder(self.history, merged_config(args, keywords))
         super().__init__(*args, **keywords) if keywords else super().__init__(*args)
         super().set_acknowledgement_commit_callback(self._recorder.wrap(None))
 
@@ -335,8 +262,8 @@ class RecordingShareConsumer(ShareConsumer):
     def acknowledge(self, *args: Any, **keywords: Any) -> None:
         """As the client's own."""
         super().acknowledge(*args, **keywords)
-        message, kind = _first(args, keywords, "message"), _nth(args, keywords, 1, "ack_type")
-        self._recorder.acknowledged(_place(message), message.offset(), kind)
+        message, kind = first_argument(args, keywords, "message"), nth_argument(args, keywords, 1, "ack_type")
+        self._recorder.acknowledged(place_of(message), message.offset(), kind)
 
     def acknowledge_offset(self, *args: Any, **keywords: Any) -> None:
         """As the client's own."""
@@ -350,7 +277,7 @@ class RecordingShareConsumer(ShareConsumer):
         sent = self._recorder.sending()
         outcomes = super().commit_sync(*args, **keywords)
         for partition, problem in outcomes.items():
-            tp = _tp(partition)
+            tp = partition_of(partition)
             self._recorder.answered(tp, sent.get(tp, {}), problem)
         return outcomes
 
@@ -380,7 +307,7 @@ class _ShareRecorder:
 
     def __init__(self, history: RealHistory, config: Mapping[str, Any]) -> None:
         self._history = history
-        self._client = history.client_name("consumer", _client_id(config))
+        self._client = history.client_name("consumer", client_id(config))
         self._group = str(config.get("group.id", ""))
         self._is_explicit = str(config.get("share.acknowledgement.mode")) == "explicit"
         self._held: dict[TopicPartition, dict[int, str | None]] = {}
@@ -392,11 +319,15 @@ class _ShareRecorder:
             offset = message.offset()
             if offset is None or offset < 0:
                 continue
-            tp = _place(message)
+            tp = place_of(message)
             self._held.setdefault(tp, {})[offset] = None
             if message.error() is None:
                 count = message.delivery_count() or 0
-                record(ShareDelivered(now_us, self._client, self._group, tp, _batch(message, offset), 0, 1, count))
+                record(
+                    ShareDelivered(
+                        now_us, self._client, self._group, tp, batch_of_message(message, offset), 0, 1, count
+                    )
+                )
 
     def acknowledged(self, tp: TopicPartition, offset: Any, kind: Any) -> None:
         self._held.setdefault(tp, {})[int(offset)] = ACKNOWLEDGE_TYPES[int(kind)]
@@ -416,7 +347,7 @@ class _ShareRecorder:
     def wrap(self, callback: Callable[[Any, Any], Any] | None) -> Callable[[Any, Any], Any]:
         def on_commit(offsets: Any, problem: Any) -> Any:
             for partition, told in offsets.items():
-                self.answered(_tp(partition), told, problem)
+                self.answered(partition_of(partition), told, problem)
             return None if callback is None else callback(offsets, problem)
 
         return on_commit
@@ -436,91 +367,4 @@ class _ShareRecorder:
                 runs.append((offset, offset, kind))
         error = problem.args[0] if isinstance(problem, KafkaException) else problem
         now_us = self._history.now_us()
-        self._history.record(ShareAcknowledged(now_us, self._client, self._group, tp, tuple(runs), _code(error)))
-
-
-# --- values -------------------------------------------------------------------------------------
-
-
-def _merged_config(args: tuple[Any, ...], keywords: Mapping[str, Any]) -> dict[str, Any]:
-    """The config as the client reads it: a dict, keywords, or both; topic configs may stand in a dict of their own."""
-    first = args[0] if args and isinstance(args[0], dict) else {}
-    named = keywords.get("config")
-    merged = {**first, **(named if isinstance(named, dict) else {}), **keywords}
-    topics = merged.get("default.topic.config")
-    return {**(topics if isinstance(topics, dict) else {}), **merged}
-
-
-def _with_callback(
-    args: tuple[Any, ...], keywords: dict[str, Any], name: str, wrap: Callable[[Any], Any]
-) -> tuple[Any, ...]:
-    """The arguments with the recorder in the callback's place; what the client would refuse is left for it to refuse."""
-    if name in keywords:
-        if keywords[name] is None or callable(keywords[name]):
-            keywords[name] = wrap(keywords[name])
-        return args
-    if args and isinstance(args[0], dict):
-        given = args[0].get(name)
-        if given is None or callable(given):
-            return ({**args[0], name: wrap(given)}, *args[1:])
-    elif not args and keywords:
-        keywords[name] = wrap(None)
-    return args
-
-
-def _first(args: tuple[Any, ...], keywords: Mapping[str, Any], name: str) -> Any:
-    return args[0] if args else keywords[name]
-
-
-def _nth(args: tuple[Any, ...], keywords: Mapping[str, Any], index: int, name: str) -> Any:
-    """An optional argument; acknowledging means accepting."""
-    return args[index] if len(args) > index else keywords.get(name, 1)
-
-
-def _client_id(config: Mapping[str, Any]) -> str:
-    return str(config.get("client.id", "rdkafka"))
-
-
-def _acks(config: Mapping[str, Any]) -> int:
-    told = str(config.get("acks", config.get("request.required.acks", "all")))
-    return _ACKS_ALL if told in ("all", "-1") else int(told) if told.isdigit() else _ACKS_ALL
-
-
-def _is_true(value: Any) -> bool:
-    return str(value).lower() in ("true", "1", "t")
-
-
-def _tp(partition: Any) -> TopicPartition:
-    return TopicPartition(str(partition.topic), int(partition.partition))
-
-
-def _place(message: Message) -> TopicPartition:
-    partition = message.partition()
-    return TopicPartition(message.topic() or "", _UNPLACED if partition is None else partition)
-
-
-def _batch(message: Message, offset: int) -> RecordBatch:
-    key, value = as_bytes(message.key()), as_bytes(message.value())
-    kind, stamp_ms = message.timestamp()
-    return batch_of_one(key, value, stamp_ms, kind, offset)
-
-
-def batch_of_one(key: bytes | None, value: bytes | None, stamp_ms: int, kind: int, offset: int) -> RecordBatch:
-    """The batch that stands for a record; ``kind`` is the client's timestamp type, which counts from one."""
-    size_bytes = len(key or b"") + len(value or b"")
-    columns = Columns([key], [value], [stamp_ms])
-    return RecordBatch(columns, 1, size_bytes, stamp_ms, offset, timestamp_type=max(0, kind - 1))
-
-
-def as_bytes(value: Any) -> bytes | None:
-    """Keys and values as they are stored."""
-    return value.encode() if isinstance(value, str) else value
-
-
-def _code(error: KafkaError | None) -> ErrorCode:
-    if error is None:
-        return ErrorCode.NONE
-    try:
-        return ErrorCode(error.code())
-    except ValueError:
-        return ErrorCode.UNKNOWN_SERVER_ERROR
+        self._history.record(ShareAcknowledged(now_us, self._client, self._group, tp, tuple(runs), code_of(error)))

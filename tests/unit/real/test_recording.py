@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import gc
+import threading
 import weakref
 from collections.abc import Iterator
 from typing import Any
 
+import attrs
 import confluent_kafka
 import pytest
 
+from kafkasim.check.foreign import check_foreign
 from kafkasim.core.model.errors import ErrorCode
 from kafkasim.core.model.history import Acked, Assigned, Committed, Delivered, Revoked, Sought
 from kafkasim.core.model.ids import TopicPartition
@@ -82,6 +85,81 @@ def test_reports_are_recorded_whoever_listens(cluster: RealCluster) -> None:
         ("rdkafka#producer-1", 1, False, ErrorCode.NONE)
     }
     assert acked[0].batch.columns.keys == [b"k"]
+
+
+def test_records_are_counted_as_the_client_takes_them(cluster: RealCluster) -> None:
+    """One by one and in batches, from several threads; what it refuses is not counted, and no end is missing."""
+    topic = cluster.name("counted")
+    producer = cluster.producer({"max.in.flight.requests.per.connection": 3, "message.timeout.ms": 9_000})
+    producer.produce(topic, b"0", partition=0)
+    for wrong in ({"partition": "x"}, {"value": 5}, {"headers": 7}):
+        with pytest.raises((TypeError, confluent_kafka.KafkaException)):
+            producer.produce(topic, **wrong)
+    same = {"value": b"twice"}
+    batch = [{"value": b"1"}, {"value": b"2" * 2_000_000}, {"value": b"3"}, same, same]
+    assert producer.produce_batch(topic, batch, 0) == 4
+    assert ["_error" in each for each in batch] == [False, True, False, False, False]
+    assert not any("callback" in each for each in batch)
+    with pytest.raises(TypeError):
+        producer.produce_batch(topic, [{"value": b"x"}, {"value": 5}])
+    threads = [
+        threading.Thread(target=lambda: [producer.produce(topic, b"t", partition=0) for _ in range(50)])
+        for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert producer.flush(10) == 0
+    acked = cluster.history.of(Acked)
+    by_value = {event.batch.columns.values[0]: event for event in acked}
+    assert [by_value[value].number for value in (b"0", b"1", b"3", b"twice")] == [1, 2, 3, -1]
+    counted = [event for event in acked if event.number > 0]
+    assert sorted(event.number for event in counted) == list(range(1, 204))
+    counted.sort(key=lambda event: event.number)
+    assert [event.base_offset for event in counted] == sorted(event.base_offset for event in counted)
+    assert [event.sent_us for event in counted] == sorted(event.sent_us for event in counted)
+    assert all(0 <= event.sent_us <= event.resolved_us == event.at_us for event in acked)
+    assert set(fields(acked, "timeout_us", "in_flight")) == {(9_000_000, 3)}
+    assert check_foreign(list(cluster.history)).ok
+
+
+def test_what_a_real_producer_is_told_is_judged(cluster: RealCluster) -> None:
+    """The recorded facts are enough for P4, P7 and P10: a history that breaks them is told so."""
+    topic = cluster.name("judged")
+    producer = cluster.producer({"enable.idempotence": True, "message.timeout.ms": 1_000})
+    for value in (b"a", b"b", b"c"):
+        producer.produce(topic, value, partition=0)
+        assert producer.flush(10) == 0
+    first, second, third = cluster.history.of(Acked)
+    assert check_foreign([first, second, third]).ok
+    swapped = [attrs.evolve(first, number=second.number), attrs.evolve(second, number=first.number)]
+    assert [finding.id for finding in check_foreign(swapped).findings] == ["P4"]
+    later = attrs.evolve(first, sent_us=second.at_us + 1, client="another")
+    assert "P7" in [finding.id for finding in check_foreign([second, later]).findings]
+    late = attrs.evolve(third, sent_us=second.sent_us + 10_000_000, resolved_us=second.sent_us + 10_000_000)
+    assert [finding.id for finding in check_foreign([second, late]).findings] == ["P10"]
+
+
+def test_which_callback_hears_of_a_record_is_the_clients_choice(cluster: RealCluster) -> None:
+    """callback= goes before on_delivery=, and where it is None the producer's own hears."""
+    heard: list[str] = []
+
+    def named(name: str) -> Any:
+        return lambda error, message: heard.append(name)
+
+    for client in (cluster.recorded_client(), confluent_kafka):
+        producer = client.Producer({"bootstrap.servers": cluster.bootstrap_servers, "on_delivery": named("all")})
+        topic = cluster.name("choice")
+        producer.produce(topic, b"a", None, 0, None, named("alias"))
+        producer.produce(topic, b"b", partition=0, callback=None, on_delivery=named("alias"))
+        producer.produce(topic, b"c", partition=0, callback=named("own"), on_delivery=named("alias"))
+        producer.produce(topic, b"d", partition=0, on_delivery=None)
+        producer.produce_batch(topic, [{"value": b"e", "callback": None}, {"value": b"f"}], 0, None, named("alias"))
+        producer.produce_batch(topic, [{"value": b"g"}], 0, on_delivery=named("alias"))
+        producer.flush(10)
+        told, heard[:] = list(heard), []
+        assert told == ["all", "all", "own", "all", "all", "all", "alias"]
 
 
 def test_a_failed_report_keeps_its_code(cluster: RealCluster) -> None:
