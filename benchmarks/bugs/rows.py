@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 from benchmarks.bugs.consumers import CONSUMERS
+from benchmarks.bugs.epochs import EPOCHS
 from benchmarks.bugs.fan_out import FAN_OUT
 from benchmarks.bugs.groups import GROUPS
 from benchmarks.bugs.moves import MOVES
+from benchmarks.bugs.near_reads import NEAR_READS
 from benchmarks.bugs.replication import REPLICATION
 from benchmarks.bugs.row import Row
 from benchmarks.bugs.services import SERVICES
 from benchmarks.bugs.settings import SETTINGS
 from benchmarks.bugs.shares import SHARES
 
-ROWS: tuple[Row, ...] = (*REPLICATION, *MOVES, *SETTINGS, *CONSUMERS, *GROUPS, *SHARES, *SERVICES, *FAN_OUT)
+ROWS: tuple[Row, ...] = (
+    *REPLICATION,
+    *MOVES,
+    *NEAR_READS,
+    *SETTINGS,
+    *EPOCHS,
+    *CONSUMERS,
+    *GROUPS,
+    *SHARES,
+    *SERVICES,
+    *FAN_OUT,
+)
 
 
 def chosen(only: str | None) -> list[Row]:

@@ -73,7 +73,7 @@ def everything_read(cluster: Cluster) -> Report:
 
 
 def available(cluster: Cluster) -> Report:
-    """E7: an acknowledgement comes again and again, whatever single thing goes wrong; but see ``_unheard``."""
+    """E7: an acknowledgement comes again and again, whatever single thing goes wrong; but see ``unheard_leaders``."""
     report = cluster.check()
     waits: list[tuple[int, int]] = []
     given_up = 0
@@ -90,7 +90,7 @@ def available(cluster: Cluster) -> Report:
             last_us = event.at_us
     longest_s = max((end - begin for begin, end in waits), default=0) / 1e6
     text = f"{given_up} records were given up; the longest wait for one was {longest_s:g} s"
-    unheard = _unheard(cluster)
+    unheard = unheard_leaders(cluster)
     if any(all(end < begin_us or begin > end_us for begin, end in unheard) for begin_us, end_us in waits):
         report.add("unavailable", text)
     elif waits:
@@ -98,7 +98,7 @@ def available(cluster: Cluster) -> Report:
     return report
 
 
-def _unheard(cluster: Cluster) -> list[tuple[int, int]]:
+def unheard_leaders(cluster: Cluster) -> list[tuple[int, int]]:
     """When a leader and the controller were cut off from one another (begin, end).
 
     Another leader is elected, but the old one goes on taking records that it cannot commit, and answers REQUEST_TIMED_OUT; librdkafka

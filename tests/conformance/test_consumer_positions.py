@@ -49,6 +49,20 @@ def test_assignment_shows_what_was_assigned(kit):
     assert shown == [(0, kit.ck.OFFSET_BEGINNING), (1, 3)]
 
 
+@pytest.mark.parametrize(("epoch", "again"), [(0, 0), (-1, 3)], ids=["with its epoch", "without"])
+def test_assign_compares_an_offset_with_its_epoch(kit, epoch, again):
+    """Told the epoch of the record before, it sees that the log ends earlier and goes on there; else the policy decides."""
+    topic = kit.topic()
+    kit.fill(topic, 3)
+    consumer = kit.consumer(auto_offset_reset="earliest")
+    consumer.assign([kit.ck.TopicPartition(topic, 0, 5, leader_epoch=epoch)])
+    values = kit.values(kit.poll_for(4, consumer))
+    assert values == [b"v0", b"v1", b"v2"][:again]
+    kit.fill(topic, 1, start=100)
+    (message,) = kit.read(consumer, 1)
+    assert (message.offset(), message.value()) == (3, b"v100")
+
+
 @pytest.mark.parametrize(("offset", "first"), [(0, 0), (2, 2), (-2, 0)], ids=["zero", "two", "beginning"])
 def test_assign_starts_where_it_says(kit, offset, first):
     """An absolute offset, or OFFSET_BEGINNING, is where reading starts."""

@@ -412,7 +412,7 @@ class Consumer(ClientHandle):
     def offsets_for_times(self, partitions: list[TopicPartition], timeout: float = -1.0) -> list[TopicPartition]:
         """For each partition the first offset at or after the time (ms) in its ``offset`` field."""
         shell = self._open_shell()
-        asked = _starts(partitions)
+        asked = [(tp, timestamp_ms) for tp, timestamp_ms, _ in _starts(partitions)]
         if not asked:
             throw(ErrorCode._INVALID_ARG, f"Failed to get offsets: {error_text(ErrorCode._INVALID_ARG)}")
         operation = shell.call(self._engine.offsets_for_times, asked, timeout_us(timeout))
@@ -500,9 +500,9 @@ def _partitions(partitions: Any) -> list[Partition]:
     return [Partition(value._topic, value._partition) for value in partitions]
 
 
-def _starts(partitions: Any) -> list[tuple[Partition, int]]:
+def _starts(partitions: Any) -> list[tuple[Partition, int, int]]:
     _require_list(partitions)
-    return [(Partition(value._topic, value._partition), value._offset) for value in partitions]
+    return [(Partition(value._topic, value._partition), value._offset, value._leader_epoch) for value in partitions]
 
 
 def _offsets_to_commit(message: Any, offsets: Any, verb: str) -> list[tuple[Partition, OffsetAndMetadata]] | None:

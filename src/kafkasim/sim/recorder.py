@@ -6,7 +6,7 @@ Rule 2:   one event a batch, never one a record.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from kafkasim.core.client.accumulator import DeliveryReport
@@ -15,6 +15,7 @@ from kafkasim.core.client.items import AppItem, ConsumerError, Slice
 from kafkasim.core.client.producer import ProducerEngine
 from kafkasim.core.client.share_acks import AckBatch, ShareRun
 from kafkasim.core.client.share_consumer import ShareConsumerEngine
+from kafkasim.core.client.subscription import Start
 from kafkasim.core.model.effects import Note
 from kafkasim.core.model.errors import ErrorCode
 from kafkasim.core.model.group_messages import OffsetAndMetadata
@@ -137,7 +138,7 @@ class RecordedConsumer(ConsumerEngine):
                 record(Delivered(now_us, client, group, item.tp, item.batch, item.start, item.stop))
         return items
 
-    def _change_assignment(self, method: str, partitions: list[tuple[TopicPartition, int]], now_us: int) -> ErrorCode:
+    def _change_assignment(self, method: str, partitions: Sequence[Start], now_us: int) -> ErrorCode:
         before = dict.fromkeys(self.assignment())
         lost = self.assignment_lost()
         error = super()._change_assignment(method, partitions, now_us)
@@ -147,7 +148,7 @@ class RecordedConsumer(ConsumerEngine):
         if gone:
             self.history.record(Revoked(now_us, self.client, self.group, gone, lost))
         if new:
-            membership, starts = self._membership, dict(partitions)
+            membership, starts = self._membership, {tp: offset for tp, offset, *_ in partitions}
             offsets = tuple(starts.get(tp, -1) for tp in new)
             named = (membership.member_id, membership.generation_id)
             self.history.record(Assigned(now_us, self.client, self.group, new, *named, offsets))

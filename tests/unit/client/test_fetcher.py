@@ -93,6 +93,23 @@ def test_leader_that_moved_is_asked_after_fresh_metadata() -> None:
     assert app.others == []
 
 
+def test_an_offset_that_comes_with_its_epoch_is_compared_first() -> None:
+    """The leader's log ended that epoch earlier: reading begins there; without the epoch nobody asks."""
+    for epochs, values in (([0], [b"b", b"c"]), ([], [b"c"])):
+        cluster = Cluster(t=1)
+        log = cluster.logs[T0]
+        log.append([b"a"])
+        log.epoch = 1
+        log.epoch_ends[0] = 1
+        log.append([b"b"])
+        log.append([b"c"])
+        engine = cluster.consumer()
+        engine.assign([(T0, 2, *epochs)], 0)
+        app = App(cluster, engine)
+        run_apps(cluster, [app], 2)
+        assert app.values == values
+
+
 def test_offset_lookup_is_repeated_after_an_error_that_passes() -> None:
     """LEADER_NOT_AVAILABLE on ListOffsets: asked again half a second later."""
     cluster = Cluster(t=1)

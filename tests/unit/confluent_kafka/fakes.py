@@ -179,10 +179,10 @@ class FakeConsumerEngine(_FakeEngine):
     def assignment(self) -> list[TopicPartition]:
         return list(self.assigned)
 
-    def assign(self, partitions: list[tuple[TopicPartition, int]], now_us: int) -> ErrorCode:
+    def assign(self, partitions: list[tuple[TopicPartition, int, int]], now_us: int) -> ErrorCode:
         self.awaiting = None
         self.calls.append(("assign", partitions))
-        self.assigned = [tp for tp, _ in partitions]
+        self.assigned = [tp for tp, *_ in partitions]
         return self.answer
 
     def unassign(self, now_us: int) -> ErrorCode:
@@ -191,10 +191,10 @@ class FakeConsumerEngine(_FakeEngine):
         self.assigned = []
         return self.answer
 
-    def incremental_assign(self, partitions: list[tuple[TopicPartition, int]], now_us: int) -> ErrorCode:
+    def incremental_assign(self, partitions: list[tuple[TopicPartition, int, int]], now_us: int) -> ErrorCode:
         self.awaiting = None
         self.calls.append(("incremental_assign", partitions))
-        self.assigned += [tp for tp, _ in partitions]
+        self.assigned += [tp for tp, *_ in partitions]
         return self.answer
 
     def incremental_unassign(self, partitions: list[TopicPartition], now_us: int) -> ErrorCode:

@@ -145,7 +145,7 @@ def test_callbacks_may_answer_themselves(consumer: Consumer) -> None:
     put(consumer, Rebalance("assign", [T0], "EAGER"))
     consumer.poll(0)
     assert told == [(True, [("t", 0, -1001)])]
-    assert engine_of(consumer).calls == [("subscribe", ["t"]), ("assign", [(T0, 40)])]
+    assert engine_of(consumer).calls == [("subscribe", ["t"]), ("assign", [(T0, 40, -1)])]
     assert consumer.assignment()[0].offset == 40
 
 

@@ -119,3 +119,37 @@ def test_a_replica_that_joins_holds_the_high_watermark_back(protected: bool) -> 
     cluster.crash(1)
     cluster.elect(tp, 3, (2, 3))
     assert cluster.values(3, tp) == [b"a"]
+
+
+@protected
+def test_a_replica_that_lags_is_not_offered_to_readers_of_its_rack(protected: bool) -> None:
+    """KAFKA-14372: it holds the offset that is asked for, and will be behind for as long as it is cut off."""
+    selector = "org.apache.kafka.common.replica.RackAwareReplicaSelector"
+    cluster = PlaneCluster(
+        3,
+        {"replica.selector.class": selector},
+        racks={1: "a", 2: "b", 3: "c"},
+        features={"in_sync_read_replica": protected},
+    )
+    tp = cluster.topic()
+    cluster.produce(1, tp, b"a")
+    cluster.run_for(3)
+    assert cluster.fetch(1, tp, 1, rack_id="c").preferred_read_replica == 3
+    cluster.cut[3] = None
+    cluster.change(PartitionChangeRecord(cluster.state(tp).topic_id, 0, isr=(1, 2)))
+    assert cluster.fetch(1, tp, 1, rack_id="c").preferred_read_replica == (-1 if protected else 3)
+
+
+@protected
+def test_a_follower_hides_what_is_not_committed(protected: bool) -> None:
+    """KIP-392: what its leader may still lose is nobody's to read."""
+    cluster = PlaneCluster(3, features={"committed_follower_reads": protected})
+    tp = cluster.topic()
+    cluster.produce(1, tp, b"a")
+    cluster.run_for(3)
+    cluster.cut[2] = None
+    cluster.ask(1, produce_request(tp, cluster.batch(b"b")))
+    cluster.run_for(0.1)
+    follower = cluster.replica(3, tp)
+    assert (follower.high_watermark, follower.log_end) == (1, 2)
+    assert len(cluster.fetch(3, tp, 1).batches) == (0 if protected else 1)

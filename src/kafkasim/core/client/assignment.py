@@ -9,7 +9,7 @@ Rule 3:   ``on_done`` is called whenever nothing of an assignment is under way, 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from kafkasim.core.client.coordinator import COORDINATOR_MOVED, Coordinator
 from kafkasim.core.client.core import ClientCore
@@ -24,6 +24,7 @@ from kafkasim.core.client.subscription import (
     OFFSET_STORED,
     OFFSET_TAIL_BASE,
     Partitions,
+    Start,
 )
 from kafkasim.core.model.errors import ErrorCode
 from kafkasim.core.model.group_messages import OffsetAndMetadata, OffsetFetchResponse
@@ -64,7 +65,8 @@ class Assignment:
         self._group_id = core.config.text("group.id")
         self._auto_commit = core.config.flag("enable.auto.commit")
         self.partitions: dict[TopicPartition, None] = {}
-        self._pending: dict[TopicPartition, int] = {}
+        #: Where to begin (offset, leader epoch of the record before it).
+        self._pending: dict[TopicPartition, tuple[int, int]] = {}
         self._queried: dict[TopicPartition, None] = {}
         self._removed: dict[TopicPartition, None] = {}
         self._attempts = 0
@@ -74,11 +76,11 @@ class Assignment:
     def in_progress(self) -> bool:
         return bool(self._pending or self._queried or self._removed or self._offsets.outstanding)
 
-    def add(self, wanted: list[tuple[TopicPartition, int]]) -> tuple[ErrorCode, str]:
+    def add(self, wanted: Sequence[Start]) -> tuple[ErrorCode, str]:
         """Put partitions on the way to being read; nothing changes on an error."""
         wanted = sorted(wanted)
         previous: TopicPartition | None = None
-        for tp, offset in wanted:
+        for tp, offset, *_ in wanted:
             if offset < 0 and offset not in _LOGICAL and offset > OFFSET_TAIL_BASE:
                 text = f"{tp.topic} [{tp.partition}] has invalid start offset {offset}"
                 return ErrorCode._INVALID_ARG, text
@@ -88,12 +90,13 @@ class Assignment:
                 text = f"{tp.topic} [{tp.partition}] is already part of the current assignment"
                 return ErrorCode._CONFLICT, text
             previous = tp
-        for tp, offset in wanted:
+        for tp, offset, *epoch in wanted:
             partition = self._known.of(tp)
             partition.assigned = True
             partition.clear_stored()
             self.partitions[tp] = None
-            self._pending[tp] = OFFSET_STORED if offset == OFFSET_INVALID else offset
+            offset = OFFSET_STORED if offset == OFFSET_INVALID else offset
+            self._pending[tp] = (offset, epoch[0] if epoch else NO_EPOCH)
         self.partitions = dict.fromkeys(sorted(self.partitions))
         return ErrorCode.NONE, ""
 
@@ -141,15 +144,15 @@ class Assignment:
 
     def _serve_pending(self, now_us: int) -> None:
         can_query = self._coordinator.is_up and not self._queried
-        ready: list[tuple[TopicPartition, int]] = []
-        for tp, offset in self._pending.items():
+        ready: list[tuple[TopicPartition, int, int]] = []
+        for tp, (offset, epoch) in self._pending.items():
             if offset != OFFSET_STORED:
-                ready.append((tp, offset))
+                ready.append((tp, offset, epoch))
             elif can_query:
                 self._queried[tp] = None
-        for tp, offset in ready:
+        for tp, offset, epoch in ready:
             del self._pending[tp]
-            self._fetcher.start(self._known.of(tp), offset, NO_EPOCH, now_us)
+            self._fetcher.start(self._known.of(tp), offset, epoch, now_us)
         if can_query and self._queried:
             for tp in self._queried:
                 del self._pending[tp]
@@ -189,7 +192,7 @@ class Assignment:
                     self._tell(ConsumerError(code, text, tp))
         if failed_later:
             for tp in failed_later:
-                self._pending[tp] = OFFSET_STORED
+                self._pending[tp] = (OFFSET_STORED, NO_EPOCH)
             self._attempts += 1
             self._core.call_at(now_us + self._core.retry_backoff_us(self._attempts), self.serve)
             return

@@ -9,6 +9,7 @@ Rule 3:   a call that failed leaves librdkafka's words for it in ``last_error_te
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from kafkasim.core.client.assignment import Assignment
@@ -24,7 +25,7 @@ from kafkasim.core.client.membership import ClassicMembership
 from kafkasim.core.client.offset_queries import OffsetQuery
 from kafkasim.core.client.offsets import Offsets
 from kafkasim.core.client.operation import Operation
-from kafkasim.core.client.subscription import OFFSET_INVALID, Partitions, TopicMatcher
+from kafkasim.core.client.subscription import OFFSET_INVALID, Partitions, Start, TopicMatcher
 from kafkasim.core.model.client_config import ClientConfig
 from kafkasim.core.model.effects import COORDINATOR_CHANNEL, MAIN_CHANNEL
 from kafkasim.core.model.errors import ErrorCode
@@ -117,19 +118,19 @@ class ConsumerEngine(ClientCore):
     def assignment(self) -> list[TopicPartition]:
         return list(self._assignment.partitions)
 
-    def assign(self, partitions: list[tuple[TopicPartition, int]], now_us: int) -> ErrorCode:
+    def assign(self, partitions: Sequence[Start], now_us: int) -> ErrorCode:
         return self._change_assignment("assign", partitions, now_us)
 
     def unassign(self, now_us: int) -> ErrorCode:
         return self._change_assignment("unassign", [], now_us)
 
-    def incremental_assign(self, partitions: list[tuple[TopicPartition, int]], now_us: int) -> ErrorCode:
+    def incremental_assign(self, partitions: Sequence[Start], now_us: int) -> ErrorCode:
         return self._change_assignment("incremental-assign", partitions, now_us)
 
     def incremental_unassign(self, partitions: list[TopicPartition], now_us: int) -> ErrorCode:
         return self._change_assignment("incremental-unassign", [(tp, OFFSET_INVALID) for tp in partitions], now_us)
 
-    def _change_assignment(self, method: str, partitions: list[tuple[TopicPartition, int]], now_us: int) -> ErrorCode:
+    def _change_assignment(self, method: str, partitions: Sequence[Start], now_us: int) -> ErrorCode:
         self.start(now_us)
         membership = self._membership
         self.last_error_text = ""
@@ -157,7 +158,7 @@ class ConsumerEngine(ClientCore):
             self.wake = True
         return error
 
-    def _apply_assignment(self, method: str, partitions: list[tuple[TopicPartition, int]], now_us: int) -> ErrorCode:
+    def _apply_assignment(self, method: str, partitions: Sequence[Start], now_us: int) -> ErrorCode:
         assignment = self._assignment
         error = ErrorCode.NONE
         if method == "unassign":
@@ -169,7 +170,7 @@ class ConsumerEngine(ClientCore):
         elif method == "incremental-assign":
             error, self.last_error_text = assignment.add(partitions)
         else:
-            error, self.last_error_text = assignment.subtract([tp for tp, _ in partitions])
+            error, self.last_error_text = assignment.subtract([tp for tp, *_ in partitions])
         return error
 
     def assignment_lost(self) -> bool:

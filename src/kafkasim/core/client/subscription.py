@@ -8,13 +8,16 @@ Rule 1:   a ``Partition`` lives as long as its consumer, because pause() and the
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeAlias
 
 from kafkasim.core.client.metadata import MetadataCache
 from kafkasim.core.client.patterns import compile_pattern
 from kafkasim.core.model.errors import ErrorCode
 from kafkasim.core.model.ids import NO_EPOCH, NO_LEADER, NodeId, TopicPartition
 from kafkasim.core.model.message import slotted
+
+#: Where to begin: (partition, offset), and the leader epoch of the record before it, if it is known.
+Start: TypeAlias = tuple[TopicPartition, int] | tuple[TopicPartition, int, int]
 
 OFFSET_END = -1
 OFFSET_BEGINNING = -2

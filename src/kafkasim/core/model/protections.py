@@ -25,6 +25,10 @@ class Protections:
     fetch_epoch_check: bool = True
     #: KIP-320. Off: metadata and redirections carry no leader epoch, so that consumers cannot ask whether their position survived.
     leader_epoch_in_metadata: bool = True
+    #: KAFKA-14372. Off: the leader sends consumers to a replica of their rack though it is not in sync, and as far behind as can be.
+    in_sync_read_replica: bool = True
+    #: KIP-392. Off: a follower gives consumers all that it has, though its leader may not have committed it, and may never do so.
+    committed_follower_reads: bool = True
     #: KIP-207. Off: a new leader tells its high watermark as the end of the log, though it may be behind what the last one told.
     settled_end_offset: bool = True
     #: KAFKA-7128. Off: a replica may join the ISR at a new leader's high watermark, which may lag behind what was acknowledged.

@@ -41,6 +41,7 @@ class ParkedFetch:
 class Fetches:
     __slots__ = (
         "_epoch_end",
+        "_hides_uncommitted",
         "_isr_changes",
         "_max_bytes",
         "_parked",
@@ -56,6 +57,7 @@ class Fetches:
         self._isr_changes = isr_changes
         self._refuses_epoch = partitions.rules.refuses_epoch
         self._epoch_end = partitions.rules.epoch_end
+        self._hides_uncommitted = partitions.rules.hides_uncommitted
         self.fetches: Purgatory[Any] = Purgatory()
         self._sessions: dict[NodeId, FollowerSession] = {}
         self._parked: dict[int, ParkedFetch] = {}
@@ -102,7 +104,7 @@ class Fetches:
     def _read(self, request: FetchRequest) -> tuple[list[PartitionFetched], int]:
         """The answers as they are now, and how many bytes are missing before they are worth sending (0 if nothing is)."""
         replicas = self._partitions.replicas
-        refuses_epoch = self._refuses_epoch
+        refuses_epoch, hides = self._refuses_epoch, self._hides_uncommitted
         answers: list[PartitionFetched] = []
         left_bytes = min(request.max_bytes, self._max_bytes)
         found_bytes = 0
@@ -125,7 +127,7 @@ class Fetches:
                     urgent = True
                     continue
             batches: tuple[RecordBatch, ...] = ()
-            high_watermark = replica.high_watermark
+            high_watermark = replica.high_watermark if hides or replica.is_leader else replica.log.end
             if offset != high_watermark:
                 log = replica.log
                 if not log.start <= offset <= log.end:
@@ -169,12 +171,18 @@ class Fetches:
     def _preferred_replica(self, replica: LeaderReplica, rack_id: str, offset: int) -> NodeId:
         """RackAwareReplicaSelector: the leader if it is in the rack, else the most caught-up of that rack, else the leader."""
         brokers = self._partitions.ctx.image.brokers
+        may_be_read = self._partitions.rules.may_be_read
         if self._partitions.ctx.rack == rack_id:
             return replica.leader_id
         best, best_rank = replica.leader_id, (-1, 0, 0)
         for follower in replica.followers:
             broker = brokers.get(follower.node_id)
-            if broker is None or broker.fenced or broker.rack != rack_id or follower.node_id not in replica.isr:
+            if (
+                broker is None
+                or broker.fenced
+                or broker.rack != rack_id
+                or not may_be_read(follower.node_id, replica.isr)
+            ):
                 continue
             rank = (follower.log_end, follower.caught_up_us(), follower.node_id)
             if max(follower.log_start, 0) <= offset <= follower.log_end and rank > best_rank:

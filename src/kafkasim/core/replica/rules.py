@@ -112,13 +112,27 @@ def committed_isr(committed: Isr, proposed: Isr) -> Isr:
     return committed
 
 
+# --- which replicas a consumer may be sent to --------------------------------------------------------------------------
+
+
+def in_sync_only(node: NodeId, isr: Isr) -> bool:
+    """A replica that lags would keep its readers behind for as long as it lags (KAFKA-14372)."""
+    return node in isr
+
+
+def any_replica(node: NodeId, isr: Isr) -> bool:
+    """Before KAFKA-14372: whoever holds the offset that is asked for."""
+    return True
+
+
 @message
 class ReplicationRules:
     """One value a broker.
 
     ``waits_for_joiners``: a caught-up replica holds the high watermark back though it is in no ISR yet (KIP-497). ``joins_at_epoch_start``:
     who joins the ISR has all that the leader began with, not only what it knows as committed (KAFKA-7128). ``hides_unsettled_end``: until
-    the high watermark has reached that point the leader does not tell an end offset (KIP-207).
+    the high watermark has reached that point the leader does not tell an end offset (KIP-207). ``hides_uncommitted``: a follower gives
+    consumers what it knows as committed, and no more (KIP-392).
     """
 
     truncation: TruncationOnFetch
@@ -128,6 +142,8 @@ class ReplicationRules:
     waits_for_joiners: bool = True
     joins_at_epoch_start: bool = True
     hides_unsettled_end: bool = True
+    may_be_read: Callable[[NodeId, Isr], bool] = in_sync_only
+    hides_uncommitted: bool = True
 
 
 def rules_of(protections: Protections = ALL_PROTECTIONS) -> ReplicationRules:
@@ -145,4 +161,6 @@ def rules_of(protections: Protections = ALL_PROTECTIONS) -> ReplicationRules:
         protections.maximal_isr,
         protections.epoch_start_check,
         protections.settled_end_offset,
+        in_sync_only if protections.in_sync_read_replica else any_replica,
+        protections.committed_follower_reads,
     )
