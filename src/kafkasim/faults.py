@@ -139,7 +139,10 @@ def partition(
     lasting: float | None = None,
     **trigger: Any,
 ) -> Fault:
-    """Lose every message between two sides (``one_way``: from the target to ``against``), on one of `PLANES` or all."""
+    """Lose every message between two sides (``one_way``: from the target to ``against``), on one of `PLANES` or all.
+
+    Nobody is told: what is lost is sent again, as TCP does, and arrives some time after the cut has healed.
+    """
     return _fault("partition", target, lasting, trigger, against=against, one_way=one_way, plane=plane)
 
 

@@ -25,5 +25,5 @@ class Endpoint(Protocol):
     def on_disconnect(self, peer: int, channel: Channel, reason: str) -> None:
         """Requester side: the connection is gone, with every request that has no response.
 
-        The reason is "refused" or "timeout" (of a dial), "reset" or "closed".
+        The reason is "refused", "timeout" (of a dial, or of data that were sent again in vain), "reset" or "closed".
         """

@@ -4,108 +4,33 @@ Inputs:   send, reply, close, disconnect of the nodes; partition, hold, reset, s
 Effects:  calls of the nodes' endpoints, each in an event of the kernel.
 Rule 1:   a connection is first in, first out in each direction, whatever latencies are drawn.
 Rule 2:   a server handles one request of a connection at a time, as Kafka mutes a channel; others wait in the inbox.
-Rule 3:   bytes that were lost leave a gap: nothing behind them in that direction of the connection ever arrives.
+Rule 3:   what a cut link or a machine without power loses is sent again (``kafkasim.sim.retransmission``): dials after
+          1, 3, 7 s, data and farewells after 0.2, 0.6, 1.4 s. Resets are not.
 Rule 4:   without rules no message pays for rules: one flag is read.
-Differs:  lost data are not retransmitted when a partition heals (the requester's timeout makes a new connection);
-          dials, and the closing of a connection, are. To keep data until the end of an outage, use ``hold``.
-
-Nodes are integers; a connection is opened by its first request, and belongs to (requester, server, channel).
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any
 
 from kafkasim.core.model.ids import FIRST_CLIENT_NODE
 from kafkasim.sim.choices import Choices
+from kafkasim.sim.connections import Connection, Node, Stream
 from kafkasim.sim.endpoint import Channel, Endpoint
-from kafkasim.sim.kernel import Kernel, Timer
+from kafkasim.sim.kernel import Kernel
 from kafkasim.sim.links import Link, Links, Nodes, pairs
-from kafkasim.sim.rules import Rules, Verdict
+from kafkasim.sim.retransmission import Retransmission
+from kafkasim.sim.rules import Verdict
 from kafkasim.sim.trace import Trace
-
-Deferred: TypeAlias = tuple[Callable[..., None], tuple[Any, ...]]
 
 CONNECT_TIMEOUT_US = 30_000_000
 RETRY_US = 1_000_000
-"""A lost dial or farewell is sent again after this, then after twice as long, and so on."""
-FAREWELL_TRIES = 10
+"""A lost dial is sent again after this, then after twice as long, and so on."""
 
 
-class _Node:
-    """A node that was attached at some time."""
-
-    __slots__ = ("backlog", "dialled", "endpoint", "number", "paused", "silent")
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-        self.dialled: dict[int, _Connection] = {}  # Those it opened, by id: clients come and go.
-        self.endpoint: Endpoint | None = None
-        self.silent = False
-        self.paused = False
-        self.backlog: deque[Deferred] | None = None
-
-
-class _Stream:
-    """One direction of a connection."""
-
-    __slots__ = ("arrival_us", "dst", "gap", "held", "link", "src")
-
-    def __init__(self, src: int, dst: int, link: Link) -> None:
-        self.src = src
-        self.dst = dst
-        self.link = link
-        self.arrival_us = 0
-        self.gap = False
-        self.held: deque[Deferred] = deque()
-
-
-class _Connection:
-    """A connection, as both ends see it: they learn of its end at different times."""
-
-    __slots__ = (
-        "accepted",
-        "back",
-        "broken",
-        "busy",
-        "channel",
-        "client",
-        "client_open",
-        "correlation_id",
-        "dial_timer",
-        "established",
-        "forth",
-        "id",
-        "inbox",
-        "queue",
-        "request",
-        "server",
-        "server_open",
-    )
-
-    def __init__(self, id_: int, channel: Channel, forth: _Stream, back: _Stream) -> None:
-        self.id = id_
-        self.channel = channel
-        self.client = forth.src
-        self.server = forth.dst
-        self.forth = forth
-        self.back = back
-        self.established = False  # The requester's dial was answered.
-        self.accepted = False  # The server has heard of it.
-        self.client_open = True
-        self.server_open = False
-        self.broken = False  # Reset: what is on its way never arrives.
-        self.busy = False  # Muted: a request is in process.
-        self.correlation_id = -1
-        self.request: Any = None
-        self.queue: list[tuple[int, Any, int]] = []
-        self.inbox: deque[tuple[int, Any] | None] = deque()  # None: the end of the stream.
-        self.dial_timer: Timer | None = None
-
-
-class Network(Links, Rules):
+class Network(Links, Retransmission):
     """Carries requests and responses between the nodes."""
 
     def __init__(
@@ -120,19 +45,17 @@ class Network(Links, Rules):
         self.connect_timeout_us = connect_timeout_us
         self.messages = 0
         self.bytes = 0
-        self.dropped = 0
         self.dials = 0
-        self._kernel = kernel
         self._draw = choices.draw
         self._mix = trace.mix
-        self._nodes: dict[int, _Node] = {}
-        self._connections: dict[tuple[int, int, Channel], _Connection] = {}  # as requesters see them
-        self._accepted: dict[int, _Connection] = {}  # as servers see them
+        self._nodes: dict[int, Node] = {}
+        self._connections: dict[tuple[int, int, Channel], Connection] = {}  # as requesters see them
+        self._accepted: dict[int, Connection] = {}  # as servers see them
         self._next_id = 1
         #: Asked about every message where it is met: (stage, requester, server, request). True: whoever would pass it on dies first.
         self.watch: Callable[[str, int, int, Any], bool] | None = None
         Links.__init__(self, link)
-        Rules.__init__(self)
+        Retransmission.__init__(self, kernel)
 
     # -- nodes --------------------------------------------------------------------------------
 
@@ -157,13 +80,16 @@ class Network(Links, Rules):
         state.backlog = None
         for connection in list(state.dialled.values()):
             self._forget_client(connection)
-            if connection.accepted and not silent:
-                self._post(connection.forth, self._fin_at_server, (connection, 0))
+            if silent:
+                self._end_recovery(connection.forth)
+            elif connection.accepted:
+                self._send_in_order(connection, connection.forth, self._fin_at_server, (connection,))
         for connection in self._all() if node < FIRST_CLIENT_NODE else ():
             if connection.server == node and connection.server_open:
                 if connection.client_open and not silent:
                     self._post(connection.back, self._rst_at_client, (connection, "reset"))
                 self._forget_server(connection)
+                self._end_recovery(connection.back)
 
     def attached(self, node: int) -> bool:
         """Is the node's process there?"""
@@ -231,14 +157,14 @@ class Network(Links, Rules):
         if connection is not None:
             self._forget_client(connection)
             if connection.accepted:
-                self._post(connection.forth, self._fin_at_server, (connection, 0))
+                self._send_in_order(connection, connection.forth, self._fin_at_server, (connection,))
 
     def disconnect(self, connection_id: int) -> None:
         """The server closes a connection: the requester gets ``on_disconnect`` with the reason "closed"."""
         connection = self._accepted.get(connection_id)
         if connection is not None:
             self._forget_server(connection)
-            self._post(connection.back, self._rst_at_client, (connection, "closed"))
+            self._send_in_order(connection, connection.back, self._fin_at_client, (connection,))
 
     # -- faults -------------------------------------------------------------------------------
 
@@ -251,13 +177,13 @@ class Network(Links, Rules):
 
     # -- dialing ------------------------------------------------------------------------------
 
-    def _dial(self, src: int, dst: int, channel: Channel) -> _Connection:
+    def _dial(self, src: int, dst: int, channel: Channel) -> Connection:
         assert self.attached(src), f"node {src} sends, but is not attached"
-        connection = _Connection(
+        connection = Connection(
             self._next_id,
             channel,
-            _Stream(src, dst, self.link(src, dst)),
-            _Stream(dst, src, self.link(dst, src)),
+            Stream(src, dst, self.link(src, dst)),
+            Stream(dst, src, self.link(dst, src)),
         )
         self._next_id += 1
         self._connections[(src, dst, channel)] = self._node(src).dialled[connection.id] = connection
@@ -266,21 +192,21 @@ class Network(Links, Rules):
         self._send_dial(connection, 0)
         return connection
 
-    def _send_dial(self, connection: _Connection, attempt: int) -> None:
+    def _send_dial(self, connection: Connection, attempt: int) -> None:
         if connection.client_open and not connection.established:
             self._post(connection.forth, self._dial_arrives, (connection, attempt))
 
-    def _dial_again(self, connection: _Connection, attempt: int) -> None:
+    def _dial_again(self, connection: Connection, attempt: int) -> None:
         self.dropped += 1
         self._kernel.post_after(RETRY_US << attempt, self._send_dial, (connection, attempt + 1))
 
-    def _dial_arrives(self, connection: _Connection, attempt: int) -> None:
+    def _dial_arrives(self, connection: Connection, attempt: int) -> None:
         stream = connection.forth
         verdict = self._judge(stream, self._dial_arrives, (connection, attempt))
         if verdict is Verdict.HOLD or not connection.client_open:
             return
         node = self._node(connection.server)
-        if verdict is Verdict.DROP or (node.endpoint is None and node.silent):
+        if verdict is Verdict.DROP or node.without_power:
             self._dial_again(connection, attempt)
         elif node.endpoint is None:
             self._post(connection.back, self._rst_at_client, (connection, "refused"))
@@ -289,7 +215,7 @@ class Network(Links, Rules):
         else:
             node.backlog.append((self._accept, (connection, attempt)))
 
-    def _accept(self, connection: _Connection, attempt: int) -> None:
+    def _accept(self, connection: Connection, attempt: int) -> None:
         endpoint = self._nodes[connection.server].endpoint
         assert endpoint is not None, "a backlog goes with its process"
         if not connection.accepted:
@@ -298,7 +224,7 @@ class Network(Links, Rules):
             endpoint.on_connection(connection.id, connection.client)
         self._post(connection.back, self._dial_answered, (connection, attempt))
 
-    def _dial_answered(self, connection: _Connection, attempt: int) -> None:
+    def _dial_answered(self, connection: Connection, attempt: int) -> None:
         verdict = self._judge(connection.back, self._dial_answered, (connection, attempt))
         if verdict is Verdict.HOLD or not connection.client_open or connection.established:
             return
@@ -313,52 +239,53 @@ class Network(Links, Rules):
         for correlation_id, request, size_bytes in queue:
             self._send_request(connection, correlation_id, request, size_bytes)
 
-    def _dial_times_out(self, connection: _Connection) -> None:
+    def _dial_times_out(self, connection: Connection) -> None:
         if connection.client_open and not connection.established:
             if connection.accepted:
-                self._post(connection.forth, self._fin_at_server, (connection, 0))
+                self._send_in_order(connection, connection.forth, self._fin_at_server, (connection,))
             self._hand(connection.client, self._disconnected, (connection, "timeout"))
 
     # -- requests and responses ---------------------------------------------------------------
 
-    def _send_request(self, connection: _Connection, correlation_id: int, request: Any, size_bytes: int) -> None:
+    def _send_request(self, connection: Connection, correlation_id: int, request: Any, size_bytes: int) -> None:
         if self.watch is not None and self.watch("sent", connection.client, connection.server, request):
             return
         self.messages += 1
         self.bytes += size_bytes
         self._mix(self._kernel.now_us, connection.id, correlation_id, size_bytes << 3 | 1)
-        extra_us = 0
         stream = connection.forth
-        if self._delays:
-            extra_us = self._delay_us(stream.src, stream.dst, request)
-        if self._cut and (stream.src, stream.dst) in self._cut:
-            # Lost where it is sent: the cut may have healed by the time when it would arrive.
-            self._post(stream, self._lost, (stream,), size_bytes, extra_us)
-            return
+        extra_us = self._delay_us(stream.src, stream.dst, request) if self._delays else 0
         args = (connection, correlation_id, request)
-        self._post(stream, self._request_arrives, args, size_bytes, extra_us)
+        self._send_in_order(connection, stream, self._request_arrives, args, size_bytes, extra_us)
 
     def _send_response(
-        self, connection: _Connection, correlation_id: int, request: Any, response: Any, size_bytes: int
+        self, connection: Connection, correlation_id: int, request: Any, response: Any, size_bytes: int
     ) -> None:
         self.messages += 1
         self.bytes += size_bytes
         self._mix(self._kernel.now_us, connection.id, correlation_id, size_bytes << 3 | 2)
-        stream = connection.back
-        if self._cut and (stream.src, stream.dst) in self._cut:
-            self._post(stream, self._lost, (stream,), size_bytes)
-            return
         args = (connection, correlation_id, request, response)
-        self._post(stream, self._response_arrives, args, size_bytes)
+        self._send_in_order(connection, connection.back, self._response_arrives, args, size_bytes)
 
-    def _lost(self, stream: _Stream) -> None:
-        """Where a lost message would have arrived: nothing behind it does."""
-        stream.gap = True
-        self.dropped += 1
+    def _send_in_order(
+        self,
+        connection: Connection,
+        stream: Stream,
+        fn: Callable[..., None],
+        args: tuple[Any, ...],
+        size_bytes: int = 0,
+        extra_us: int = 0,
+    ) -> None:
+        """Send data, or the end of data: what is lost of them is sent again."""
+        if self._ruled and self._is_kept(stream):
+            # Lost where it is sent: the cut may have healed by the time when it would arrive.
+            self._post(stream, self._lost, (connection, stream, fn, args), size_bytes, extra_us)
+        else:
+            self._post(stream, fn, args, size_bytes, extra_us)
 
     def _post(
         self,
-        stream: _Stream,
+        stream: Stream,
         fn: Callable[..., None],
         args: tuple[Any, ...],
         size_bytes: int = 0,
@@ -376,9 +303,9 @@ class Network(Links, Rules):
         stream.arrival_us = arrival_us
         self._kernel.post_at(arrival_us, fn, args)
 
-    def _request_arrives(self, connection: _Connection, correlation_id: int, request: Any) -> None:
+    def _request_arrives(self, connection: Connection, correlation_id: int, request: Any) -> None:
         stream = connection.forth
-        if (self._ruled or stream.gap or stream.held) and not self._passes(
+        if (self._ruled or stream.held) and not self._passes(
             stream, self._request_arrives, (connection, correlation_id, request)
         ):
             return
@@ -388,18 +315,18 @@ class Network(Links, Rules):
         else:
             node.backlog.append((self._take_request, (connection, correlation_id, request)))
 
-    def _take_request(self, connection: _Connection, correlation_id: int, request: Any) -> None:
+    def _take_request(self, connection: Connection, correlation_id: int, request: Any) -> None:
         if connection.broken or not connection.server_open:
             self.dropped += 1
             if not connection.broken:
-                self._answer_with_reset(connection)
+                self._not_taken(connection, connection.forth, self._request_arrives, (correlation_id, request))
             return
         if connection.busy or connection.inbox:
             connection.inbox.append((correlation_id, request))
         else:
             self._process(connection, correlation_id, request)
 
-    def _process(self, connection: _Connection, correlation_id: int, request: Any) -> None:
+    def _process(self, connection: Connection, correlation_id: int, request: Any) -> None:
         if self.watch is not None and self.watch("received", connection.client, connection.server, request):
             return
         connection.busy = True
@@ -409,7 +336,7 @@ class Network(Links, Rules):
         assert endpoint is not None, "a connection goes with its process"
         endpoint.on_request(connection.id, correlation_id, request)
 
-    def _take_next(self, connection: _Connection) -> None:
+    def _take_next(self, connection: Connection) -> None:
         """The connection was unmuted with requests in its inbox."""
         if connection.busy or not connection.inbox or not connection.server_open:
             return
@@ -419,9 +346,9 @@ class Network(Links, Rules):
         else:
             self._process(connection, *entry)
 
-    def _response_arrives(self, connection: _Connection, correlation_id: int, request: Any, response: Any) -> None:
+    def _response_arrives(self, connection: Connection, correlation_id: int, request: Any, response: Any) -> None:
         stream = connection.back
-        if (self._ruled or stream.gap or stream.held) and not self._passes(
+        if (self._ruled or stream.held) and not self._passes(
             stream, self._response_arrives, (connection, correlation_id, request, response)
         ):
             return
@@ -431,11 +358,12 @@ class Network(Links, Rules):
         else:
             node.backlog.append((self._take_response, (connection, correlation_id, request, response)))
 
-    def _take_response(self, connection: _Connection, correlation_id: int, request: Any, response: Any) -> None:
+    def _take_response(self, connection: Connection, correlation_id: int, request: Any, response: Any) -> None:
         if connection.broken or not connection.client_open:
             self.dropped += 1
             if not connection.broken and connection.server_open:
-                self._answer_client_gone(connection)
+                args = (correlation_id, request, response)
+                self._not_taken(connection, connection.back, self._response_arrives, args)
             return
         if self.watch is not None and self.watch("arrived", connection.client, connection.server, request):
             return
@@ -445,46 +373,67 @@ class Network(Links, Rules):
 
     # -- the end of a connection --------------------------------------------------------------
 
-    def _answer_with_reset(self, connection: _Connection) -> None:
-        """A request for a connection that the server does not know: its machine resets it, if it is up."""
-        node = self._nodes[connection.server]
-        if connection.client_open and not (node.endpoint is None and node.silent):
+    def _not_taken(
+        self, connection: Connection, stream: Stream, fn: Callable[..., None], args: tuple[Any, ...]
+    ) -> None:
+        """Data for an end that is not there: its machine resets the connection, or has no power."""
+        if self._without_power(stream.dst):
+            self._miss(stream, fn, (connection, *args))
+        else:
+            self._answers_with_reset(connection, stream)
+
+    def _without_power(self, number: int) -> bool:
+        return self._nodes[number].without_power
+
+    def _answers_with_reset(self, connection: Connection, stream: Stream) -> bool:
+        if stream is connection.forth:
+            if connection.server_open:
+                return False
             self._post(connection.back, self._rst_at_client, (connection, "reset"))
-
-    def _answer_client_gone(self, connection: _Connection) -> None:
-        """A response for a connection that the requester's machine does not know any more."""
-        node = self._nodes[connection.client]
-        if not (node.endpoint is None and node.silent):
+        else:
+            if connection.client_open:
+                return False
             self._post(connection.forth, self._rst_at_server, (connection,))
+        return True
 
-    def _reset(self, connection: _Connection) -> None:
+    def _gives_up(self, connection: Connection, stream: Stream) -> None:
+        if stream is connection.forth:
+            self._hand(connection.client, self._disconnected, (connection, "timeout"))
+        else:
+            self._hand(connection.server, self._closed, (connection,))
+
+    def _reset(self, connection: Connection) -> None:
         connection.broken = True
         self._kernel.post_after(connection.back.link.latency_us, self._rst_at_client, (connection, "reset"))
         self._kernel.post_after(connection.forth.link.latency_us, self._rst_at_server, (connection,))
 
-    def _rst_at_client(self, connection: _Connection, reason: str) -> None:
+    def _rst_at_client(self, connection: Connection, reason: str) -> None:
         if self._judge(connection.back, self._rst_at_client, (connection, reason)) is Verdict.PASS:
             self._hand(connection.client, self._disconnected, (connection, reason))
 
-    def _rst_at_server(self, connection: _Connection) -> None:
+    def _rst_at_server(self, connection: Connection) -> None:
         if self._judge(connection.forth, self._rst_at_server, (connection,)) is Verdict.PASS:
             self._hand(connection.server, self._closed, (connection,))
 
-    def _fin_at_server(self, connection: _Connection, attempt: int) -> None:
+    def _fin_at_server(self, connection: Connection) -> None:
         """The requester's farewell; a muted server does not read it before it has answered."""
-        verdict = self._judge(connection.forth, self._fin_at_server, (connection, attempt))
-        if verdict is Verdict.PASS:
+        stream = connection.forth
+        if not (self._ruled or stream.held) or self._passes(stream, self._fin_at_server, (connection,)):
             self._hand(connection.server, self._end_of_stream, (connection,))
-        elif verdict is Verdict.DROP and attempt < FAREWELL_TRIES and connection.server_open:
-            self._kernel.post_after(RETRY_US << attempt, self._fin_at_server, (connection, attempt + 1))
 
-    def _end_of_stream(self, connection: _Connection) -> None:
+    def _fin_at_client(self, connection: Connection) -> None:
+        stream = connection.back
+        if not (self._ruled or stream.held) or self._passes(stream, self._fin_at_client, (connection,)):
+            self._hand(connection.client, self._disconnected, (connection, "closed"))
+
+    def _end_of_stream(self, connection: Connection) -> None:
         if connection.busy or connection.inbox:
             connection.inbox.append(None)
         else:
             self._closed(connection)
 
-    def _disconnected(self, connection: _Connection, reason: str) -> None:
+    def _disconnected(self, connection: Connection, reason: str) -> None:
+        self._end_recovery(connection.forth)
         if not connection.client_open:
             return
         self._forget_client(connection)
@@ -493,7 +442,8 @@ class Network(Links, Rules):
         self._mix(self._kernel.now_us, connection.id, -1, 3)
         endpoint.on_disconnect(connection.server, connection.channel, reason)
 
-    def _closed(self, connection: _Connection) -> None:
+    def _closed(self, connection: Connection) -> None:
+        self._end_recovery(connection.back)
         if not connection.server_open:
             return
         self._forget_server(connection)
@@ -502,7 +452,7 @@ class Network(Links, Rules):
         self._mix(self._kernel.now_us, connection.id, -1, 4)
         endpoint.on_closed(connection.id)
 
-    def _forget_client(self, connection: _Connection) -> None:
+    def _forget_client(self, connection: Connection) -> None:
         connection.client_open = False
         connection.queue.clear()
         if connection.dial_timer is not None:
@@ -513,33 +463,14 @@ class Network(Links, Rules):
             del self._connections[key]
         self._node(connection.client).dialled.pop(connection.id, None)
 
-    def _forget_server(self, connection: _Connection) -> None:
+    def _forget_server(self, connection: Connection) -> None:
         connection.server_open = False
         connection.busy = False
         connection.request = None
         connection.inbox.clear()
         self._accepted.pop(connection.id, None)
 
-    def _judge(self, stream: _Stream, fn: Callable[..., None], args: tuple[Any, ...]) -> Verdict:
-        """The verdict on something that arrives; what is to be held is kept here."""
-        verdict = self._verdict(stream.src, stream.dst, args) if self._ruled else Verdict.PASS
-        if verdict is Verdict.HOLD or (verdict is Verdict.PASS and stream.held):
-            stream.held.append((fn, args))
-            return Verdict.HOLD
-        return verdict
-
-    def _passes(self, stream: _Stream, fn: Callable[..., None], args: tuple[Any, ...]) -> bool:
-        """May data arrive? Behind a gap they may not."""
-        verdict = self._judge(stream, fn, args)
-        if verdict is Verdict.DROP:
-            stream.gap = True
-        if verdict is Verdict.PASS and not stream.gap:
-            return True
-        if verdict is not Verdict.HOLD:
-            self.dropped += 1
-        return False
-
-    def _loses_response(self, connection: _Connection, request: Any, response: Any) -> bool:
+    def _loses_response(self, connection: Connection, request: Any, response: Any) -> bool:
         for rule in self._lost_responses:
             if rule.predicate(connection.client, connection.server, request, response):
                 rule.left -= 1
@@ -562,7 +493,7 @@ class Network(Links, Rules):
         else:
             node.backlog.append((fn, args))
 
-    def _drain_backlog(self, node: _Node) -> None:
+    def _drain_backlog(self, node: Node) -> None:
         backlog = node.backlog
         while backlog and not node.paused and node.backlog is backlog:
             fn, args = backlog.popleft()
@@ -577,7 +508,7 @@ class Network(Links, Rules):
                 if stream.held:
                     self._kernel.post_after(0, self._drain_stream, (stream,))
 
-    def _drain_stream(self, stream: _Stream) -> None:
+    def _drain_stream(self, stream: Stream) -> None:
         held, stream.held = stream.held, deque()
         for fn, args in held:
             fn(*args)  # Asks the rules again: what a new rule holds is held again, in order.
@@ -589,12 +520,12 @@ class Network(Links, Rules):
             for stream in (connection.forth, connection.back):
                 stream.link = self.link(stream.src, stream.dst)
 
-    def _all(self) -> list[_Connection]:
+    def _all(self) -> list[Connection]:
         seen = {connection.id: connection for connection in self._connections.values()}
         return list((seen | self._accepted).values())
 
-    def _node(self, number: int) -> _Node:
+    def _node(self, number: int) -> Node:
         node = self._nodes.get(number)
         if node is None:
-            node = self._nodes[number] = _Node(number)
+            node = self._nodes[number] = Node(number)
         return node

@@ -26,7 +26,10 @@ class NetworkFaults:
         self._cluster = cluster
 
     def partition(self, a: Any, b: Any, one_way: bool = False) -> None:
-        """Lose every message between two sides (``one_way``: from ``a`` to ``b``) until ``heal``."""
+        """Lose every message between two sides (``one_way``: from ``a`` to ``b``) until ``heal``.
+
+        Nobody is told: what is lost is sent again, as TCP does, and arrives some time after ``heal``.
+        """
         ours, theirs = self._nodes(a), self._nodes(b)
         self._note("network partition", ours, theirs, one_way=one_way)
         self._cluster.fabric.partition(ours, theirs, one_way=one_way)

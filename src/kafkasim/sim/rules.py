@@ -1,7 +1,7 @@
 """Rules of a network: who is cut off, what is held back, which response is lost.
 
 Rule 1:   how often a pair is cut or held is counted, so that overlapping faults heal one by one.
-Rule 2:   without rules no message pays for rules: ``_ruled`` is one flag.
+Rule 2:   without rules no message pays for rules: ``_ruled`` is one flag. Losses that are not made good yet count as rules.
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ class Rules:
         self._holding: dict[Pair, int] = {}
         self._guards: list[Guard] = []
         self._filters: list[Filter] = []
+        self._recovering = 0  # Directions of connections in which something was lost.
         self._ruled = False
         self._lost_responses: list[LostResponse] = []
 
@@ -56,7 +57,7 @@ class Rules:
     def partition(self, a: Nodes, b: Nodes, *, one_way: bool = False) -> None:
         """Lose everything between two sides (one way: what goes from ``a`` to ``b``), also what is on its way.
 
-        Nobody is told: connections stay half-open.
+        Nobody is told: connections stay, and send again what is lost (``kafkasim.sim.retransmission``).
         """
         for pair in pairs(a, b, one_way):
             self._cut[pair] = self._cut.get(pair, 0) + 1
@@ -122,7 +123,7 @@ class Rules:
         self._lost_responses.append(LostResponse(predicate, nth))
 
     def _note_rules(self) -> None:
-        self._ruled = bool(self._cut or self._holding or self._guards or self._filters)
+        self._ruled = bool(self._cut or self._holding or self._guards or self._filters or self._recovering)
 
     def _verdict(self, src: int, dst: int, args: tuple[Any, ...]) -> Verdict:
         """``args`` are what will be done: the connection first, a request in the third place if one is carried or answered."""

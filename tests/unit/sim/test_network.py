@@ -2,93 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
+from tests.unit.sim.peers import CALM, Peer, World
 
-from kafkasim.sim.choices import Choices
-from kafkasim.sim.kernel import Kernel
-from kafkasim.sim.network import Link, Network, Verdict
-from kafkasim.sim.trace import Trace
-
-CALM = Link(latency_us=100, jitter_us=0, bandwidth_bytes_per_s=1_000_000)
-
-
-class Request:
-    """A request that names its API."""
-
-    def __init__(self, name: str, api_key: int = 0) -> None:
-        self.name = name
-        self.API_KEY = api_key
-
-
-class Peer:
-    """An endpoint that writes down what it is told, and answers at once or when asked to."""
-
-    def __init__(self, world: World, node: int, *, answers: bool = True) -> None:
-        self.world = world
-        self.node = node
-        self.answers = answers
-        self.log: list[tuple[Any, ...]] = []
-        self.in_process: list[tuple[int, int, str]] = []
-        world.network.attach(node, self)
-
-    def note(self, *what: Any) -> None:
-        self.log.append((self.world.kernel.now_us, *what))
-
-    def names(self) -> list[Any]:
-        """What was told, without the times."""
-        return [entry[1:] for entry in self.log]
-
-    def on_connection(self, connection_id: int, peer: int) -> None:
-        self.note("connection", peer)
-
-    def on_request(self, connection_id: int, correlation_id: int, request: Any) -> None:
-        name = request.name if isinstance(request, Request) else request
-        self.note("request", name)
-        self.in_process.append((connection_id, correlation_id, name))
-        if self.answers:
-            self.answer()
-
-    def answer(self, *, silent: bool = False) -> None:
-        connection_id, correlation_id, name = self.in_process.pop(0)
-        response = None if silent else f"re: {name}"
-        self.world.network.reply(connection_id, correlation_id, response)
-
-    def on_closed(self, connection_id: int) -> None:
-        self.note("closed")
-
-    def on_response(self, peer: int, channel: Any, correlation_id: int, response: Any) -> None:
-        self.note("response", response)
-
-    def on_disconnect(self, peer: int, channel: Any, reason: str) -> None:
-        self.note("disconnect", peer, reason)
-
-    def ask(self, dst: int, name: str, *, size_bytes: int = 0, api_key: int = 0) -> None:
-        self.world.correlation_id += 1
-        self.world.network.send(self.node, dst, 0, self.world.correlation_id, Request(name, api_key), size_bytes)
-
-
-class World:
-    """Three peers and their network."""
-
-    def __init__(self, link: Link = CALM, seed: int = 1) -> None:
-        self.kernel = Kernel()
-        self.trace = Trace()
-        self.network = Network(self.kernel, Choices(seed), self.trace, link=link)
-        self.correlation_id = 0
-        self.a, self.b, self.c = Peer(self, 1), Peer(self, 2), Peer(self, 3)
-
-    def run(self, duration_us: int = 10_000) -> None:
-        self.kernel.run_until_us(self.kernel.now_us + duration_us)
-
-    def connected(self) -> World:
-        """Open the connection from a to b, and forget how."""
-        self.a.ask(2, "hello")
-        self.run()
-        self.a.log.clear()
-        self.b.log.clear()
-        return self
+from kafkasim.sim.network import Link, Verdict
 
 
 @pytest.fixture
@@ -201,45 +118,6 @@ def test_power_loss_tells_nobody(world: World) -> None:
     world.run(5_000_000)
     assert world.a.names() == [("disconnect", 2, "reset")]
     assert reborn.names() == [("connection", 3), ("request", "dial")]
-
-
-def test_one_way_partition(world: World) -> None:
-    """Requests arrive and responses do not, or the other way about; nobody is told."""
-    world.connected()
-    world.network.partition(2, 1, one_way=True)
-    world.a.ask(2, "heard")
-    world.run()
-    assert world.b.names() == [("request", "heard")]
-    assert world.a.log == []
-    world.network.heal(2, 1, one_way=True)
-    world.a.ask(2, "again")
-    world.run()
-    assert world.b.names()[-1] == ("request", "again")
-    assert world.a.log == []  # A gap in the stream: only a new connection helps.
-    world.network.close(1, 2, 0)
-    world.a.ask(2, "anew")
-    world.run()
-    assert world.a.names() == [("response", "re: anew")]
-
-
-def test_partition_loses_what_is_on_its_way(world: World) -> None:
-    """A message in flight is lost if the cut is there when it would arrive, or was when it was sent."""
-    world.connected()
-    world.a.ask(2, "in flight")
-    world.network.partition([1], [2, 3])
-    world.run()
-    world.network.heal_all()
-    assert world.b.log == []
-    assert world.network.dropped == 1
-    world.network.close(1, 2, 0)
-    world.a.ask(2, "before")
-    world.run(350)
-    assert world.b.names()[-1] == ("request", "before")
-    world.network.partition(1, 2)
-    world.a.ask(2, "during")
-    world.network.heal(1, 2)
-    world.run()
-    assert ("request", "during") not in world.b.names()
 
 
 def test_dial_into_a_partition(world: World) -> None:
@@ -394,19 +272,6 @@ def test_farewell_waits_for_the_answer(world: World) -> None:
     world.run()
     assert world.b.names() == [("request", "first"), ("request", "second"), ("closed",)]
     assert world.a.log == []
-
-
-def test_farewell_outlives_a_partition(world: World) -> None:
-    """A farewell that was lost is sent again, so that a server keeps no dead connection for ever."""
-    world.connected()
-    world.network.partition(1, 2)
-    world.network.close(1, 2, 0)
-    world.run(2_000_000)
-    assert world.b.log == []
-    world.network.heal(1, 2)
-    world.run(10_000_000)
-    assert world.b.names() == [("closed",)]
-    assert not world.kernel.pending()
 
 
 def test_server_closes(world: World) -> None:
