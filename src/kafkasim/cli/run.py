@@ -5,7 +5,8 @@ from __future__ import annotations
 import gc
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
 
@@ -44,7 +45,7 @@ def run_command(
         raise ConfigurationError(f"{path}: {problem.strerror}") from None
     shows_progress = sys.stderr.isatty() if progress is None else progress
     line = _ProgressLine() if shows_progress else None
-    with noted_interrupts() as interrupts:
+    with noted_interrupts() as interrupts, _left_uncollected():
         result = run_design(
             design,
             seed=seed,
@@ -53,8 +54,6 @@ def run_command(
             should_stop=lambda: bool(interrupts),
             on_end=pictures.draw if page or trace else None,
         )
-    # The world of the run is one great cycle of records: looking through it for garbage would take as long as a good part of the run.
-    gc.freeze()
     if line is not None:
         line.clear()
     if as_json:
@@ -64,6 +63,21 @@ def run_command(
     if not result.complete:
         return INTERRUPTED
     return 0 if result.ok else BROKEN
+
+
+@contextmanager
+def _left_uncollected() -> Iterator[None]:
+    """What is made here stays: the world of a run is one great cycle of records, and looking through it for garbage, once it is over,
+    would take as long as a good part of the run. The process ends soon.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        if was_enabled:
+            gc.enable()
 
 
 def parse_duration(option: str, text: str | None) -> int | None:
