@@ -4,8 +4,8 @@ Mirrors:  kafka.server.KafkaRaftServer, SharedServer.
 Inputs:   those of every node (docs/contract.md), and ``begin_shutdown``.     Effects: all.
 Rule 1:   one quorum replica serves both halves: the controller drives it, the broker reads its committed batches; a broker that
           is no voter has one of its own, which only observes.
-Rule 2:   after any input that may have reached the quorum, the controller half settles and the broker half catches up; where
-          quorum replicas talked among themselves, only if that brought news: most of what they say only confirms.
+Rule 2:   after any input that may have reached the quorum, the controller half settles and the broker half catches up, if the quorum
+          replica has news: most of what replicas say only confirms.
 Rule 3:   deadlines are lower bounds: an input lowers them by what it touched, and one that comes too early only looks again. What passes
           between quorum replicas touches no component of the broker unless metadata were published.
 """
@@ -176,16 +176,16 @@ class ServerNode:
             self._lower_deadline(broker.on_request(call, now_us))
         elif type(request) in _QUORUM_REQUESTS:
             self.raft.on_request(call, now_us)
-            self._take_in_news(now_us)
+            self._settle_quorum(now_us)
         else:
             assert self.controller is not None, request
             self.controller.on_request(call, now_us)
-            self._catch_up(now_us)
+            self._settle_quorum(now_us)
 
     def on_response(self, peer: NodeId, channel: int, correlation_id: int, response: Any, now_us: int) -> None:
         self._requests.on_response(correlation_id, response, now_us)
         if type(response) is QuorumFetchResponse:
-            self._take_in_news(now_us)
+            self._settle_quorum(now_us)
         elif channel == REPLICATION_CHANNEL and self.broker is not None:  # It cannot have reached the quorum.
             self._lower_deadline(self.broker.replicas_deadline_us())
         else:
@@ -207,7 +207,7 @@ class ServerNode:
         self._requests.on_deadline(now_us)
         if self.controller is not None and self.controller.deadline_us <= now_us:
             self.controller.on_deadline(now_us)
-        if self.broker is not None and self.broker.deadline_us <= now_us:
+        if self.broker is not None:
             self.broker.on_deadline(now_us)
         if self._give_up_us <= now_us:
             self._halt()
@@ -231,44 +231,35 @@ class ServerNode:
             self._give_up_us = now_us + _RESIGNATION_TIMEOUT_US
 
     def _settle(self, now_us: int) -> None:
-        """Pass on what the quorum replica has learned; any component may have another deadline now."""
-        if self.controller is not None:
-            self.controller.settle(now_us)
-        self._catch_up(now_us)
-        if self.broker is not None:
-            self._broker_us = self.broker.deadline_us
-            self.deadline_us = self._earliest_deadline_us()
-
-    def _take_in_news(self, now_us: int) -> None:
-        """Quorum replicas have talked: in itself that concerns only their own deadlines."""
-        if self.raft.has_news:
-            self.raft.has_news = (
-                False  # Before it is taken in: an activated controller writes, which may be committed at once.
-            )
-            if self.controller is not None:
-                self.controller.settle(now_us)
-            self._catch_up(now_us)
-            return
-        if self.controller is None and self.broker is not None:  # It is the broker half that drives this replica.
-            self._broker_us = min(self._broker_us, self.broker.life_cycle.deadline_us)
-        self._snapshots.settle(self.raft.high_watermark, now_us)
+        """Any component may have another deadline now."""
+        self._take_in_news(now_us)
+        self._broker_us = NEVER_US if self.broker is None else self.broker.deadline_us
         self.deadline_us = self._earliest_deadline_us()
 
-    def _catch_up(self, now_us: int) -> None:
-        """The controller half has settled: the broker half reads what is committed."""
-        if self._give_up_us != NEVER_US and self.controller is not None and self.controller.is_shut_down:
-            self._halt()
+    def _settle_quorum(self, now_us: int) -> None:
+        """The quorum or the controller was reached; components of the broker only if metadata were published."""
+        published = self._take_in_news(now_us)
         broker = self.broker
-        if broker is None:
-            self._broker_us = NEVER_US
-        else:
-            life_cycle = broker.life_cycle
-            published = life_cycle.settle(now_us)
-            deadline_us = broker.deadline_us if published else life_cycle.deadline_us
+        if broker is not None:
+            deadline_us = broker.deadline_us if published else broker.life_cycle.deadline_us
             if published or deadline_us < self._broker_us:
                 self._broker_us = deadline_us
-        self._snapshots.settle(self.raft.high_watermark, now_us)
         self.deadline_us = self._earliest_deadline_us()
+
+    def _take_in_news(self, now_us: int) -> bool:
+        """Pass on what the quorum replica has learned, to the controller half first. True if metadata were published to the broker."""
+        raft, controller, broker = self.raft, self.controller, self.broker
+        has_news = raft.has_news
+        raft.has_news = (
+            False  # Before it is taken in: a controller that becomes active writes, which may be committed at once.
+        )
+        if has_news and controller is not None:
+            controller.settle(now_us)
+        if self._give_up_us != NEVER_US and controller is not None and controller.is_shut_down:
+            self._halt()
+        published = has_news and broker is not None and broker.life_cycle.settle(now_us)
+        self._snapshots.settle(raft.high_watermark, now_us)
+        return published
 
     def _halt(self) -> None:
         self._give_up_us = NEVER_US
