@@ -10,8 +10,33 @@ import kafkasim
 from kafkasim.check.foreign import check_foreign
 from kafkasim.check.guarantees import Guarantee
 from kafkasim.check.history_lines import history_lines, read_history_lines
+from kafkasim.core.model.errors import ErrorCode
+from kafkasim.core.model.history import Happened, OffsetsFetched
+from kafkasim.core.model.ids import TopicPartition
 
 COUNT = 10
+
+
+@pytest.mark.parametrize("by", ["a client that is seen", "another program"])
+def test_a_committed_offset_that_is_gone_is_missed(kit, kafka_cluster, by):
+    """What committed() says is held against what was acknowledged; who deletes a group is believed, if the history knows of it."""
+    topic, group = kit.topic(), kit.group()
+    kit.fill(topic, 3)
+    consumer = kit.consumer(group, [topic], enable_auto_commit=False, auto_offset_reset="earliest")
+    kit.read(consumer, 3)
+    consumer.commit(asynchronous=False)
+    reader = kit.consumer(group)
+    assert reader.committed([kit.at(topic)], timeout=20)[0].offset == 3
+    consumer.close()
+    told = [event for event in kafka_cluster.history.of(OffsetsFetched) if event.group == group]
+    assert [event.offsets for event in told] == [((TopicPartition(topic, 0), 3, ErrorCode.NONE),)]
+    assert all(event.asked_us <= event.at_us for event in told)
+    admin = kafka_cluster.admin()
+    assert kit.result(admin.delete_consumer_groups([group])) is None
+    assert reader.committed([kit.at(topic)], timeout=20)[0].offset == -1001
+    seen = [event for event in kafka_cluster.history if by == "a client that is seen" or type(event) is not Happened]
+    is_missed = by == "another program"
+    assert [finding.id for finding in check_foreign(seen).findings] == (["G8"] if is_missed else [])
 
 
 def work(kit: Any, sink: Any, topic: str, group: str, commits_first: bool, dies_at: int) -> None:

@@ -180,12 +180,14 @@ INVARIANTS: tuple[Invariant, ...] = (
     Invariant(
         "G7", "rebalance-bound", "how long a group took to its new assignment", METRIC, "ownership", LAST, _WHITE
     ),
-    _white(
+    Invariant(
         "G8",
         "offset-amnesia",
         "a coordinator knows what it accepted",
-        "offsets have not expired; losses of `__consumer_offsets` within the budget",
+        "offsets have not expired, and nobody set or deleted them; losses of `__consumer_offsets` within the budget",
         "commits",
+        SERVERS,
+        "servers; where they note nothing, history",
     ),
     Invariant(
         "G3",

@@ -18,6 +18,7 @@ from kafkasim.core.model.history import (
     Effected,
     Happened,
     HistoryEvent,
+    OffsetsFetched,
     Revoked,
     Sought,
 )
@@ -68,6 +69,9 @@ def _words(event: HistoryEvent) -> str:
     if isinstance(event, Committed):
         offsets = ", ".join(f"{tp} at {offset} ({error.name})" for tp, offset, error in event.offsets)
         return f"{event.client} of {event.group}: committed {offsets}"
+    if isinstance(event, OffsetsFetched):
+        offsets = ", ".join(f"{tp} at {offset} ({error.name})" for tp, offset, error in event.offsets)
+        return f"{event.client} of {event.group}: was told that committed is {offsets}"
     if isinstance(event, Sought):
         return f"{event.client} of {event.group}: moved {event.tp} to {event.offset}"
     if isinstance(event, Effected):

@@ -44,7 +44,7 @@ from kafkasim.real.faults import BrokerGroup, UnsupportedNetwork
 from kafkasim.real.history import RealHistory
 from kafkasim.real.local_kafka import LocalBroker, LocalKafka
 from kafkasim.real.logs import log_views, read_records
-from kafkasim.real.recording import RecordedClient
+from kafkasim.real.recording import RecordedClient, RecordingAdmin
 from kafkasim.real.tasks import ProcessTask, Task, ThreadTask
 from kafkasim.sim.files import write_whole
 from kafkasim.views.lag import GroupLag, group_lag
@@ -340,7 +340,9 @@ class RealCluster:
 
     def admin(self, config: Mapping[str, Any] | None = None, /, **keywords: Any) -> AdminClient:
         """An admin client on this cluster."""
-        return AdminClient({**self._base_config(), **dict(config or {}), **client_config(keywords)})
+        made = type("AdminClient", (RecordingAdmin,), {"history": self.history})
+        admin: AdminClient = made({**self._base_config(), **dict(config or {}), **client_config(keywords)})
+        return admin
 
     # --- brokers --------------------------------------------------------------------------------
 

@@ -28,14 +28,18 @@ from confluent_kafka import (
     SerializingProducer,
     ShareConsumer,
 )
+from confluent_kafka.admin import AdminClient
 
 from kafkasim.core.model.history import (
     ACCEPT,
     ACKNOWLEDGE_TYPES,
+    GROUP_RESET,
     Assigned,
     Closed,
     Committed,
     Delivered,
+    Happened,
+    OffsetsFetched,
     Revoked,
     ShareAcknowledged,
     ShareDelivered,
@@ -146,6 +150,13 @@ class RecordingConsumer(Consumer):
             self._recorder.committed(None, committed)
         return committed
 
+    def committed(self, *args: Any, **keywords: Any) -> Any:
+        """As the client's own."""
+        asked_us = self._recorder.now_us()
+        found = super().committed(*args, **keywords)
+        self._recorder.fetched(found, asked_us)
+        return found
+
     def close(self) -> None:
         """As the client's own."""
         super().close()
@@ -160,6 +171,14 @@ class _ConsumerRecorder:
         self._owned: dict[TopicPartition, None] = {}
         self._is_lost = False
         self._changes = 0
+
+    def now_us(self) -> int:
+        return self._history.now_us()
+
+    def fetched(self, partitions: Iterable[Any], asked_us: int) -> None:
+        """What the client says of offsets that it has none of, -1001, is -1 in a history."""
+        offsets = tuple((partition_of(each), max(int(each.offset), -1), code_of(each.error)) for each in partitions)
+        self._history.record(OffsetsFetched(self._history.now_us(), self._client, self._group, offsets, asked_us))
 
     def delivered(self, messages: Iterable[Message]) -> None:
         now_us, record = self._history.now_us(), self._history.record
@@ -237,6 +256,31 @@ class _ConsumerRecorder:
         )
         if offsets:
             self._history.record(Committed(self._history.now_us(), self._client, self._group, offsets))
+
+
+# --- admin clients ------------------------------------------------------------------------------
+
+
+class RecordingAdmin(AdminClient):
+    """An admin client that writes down whose offsets it set or deleted: nobody has lost those."""
+
+    history: RealHistory
+
+    def alter_consumer_group_offsets(self, *args: Any, **keywords: Any) -> Any:
+        """As the client's own."""
+        requests = first_argument(args, keywords, "list_consumer_group_offsets_request") if args or keywords else ()
+        self._tell(getattr(each, "group_id", None) for each in requests or ())
+        return super().alter_consumer_group_offsets(*args, **keywords)
+
+    def delete_consumer_groups(self, *args: Any, **keywords: Any) -> Any:
+        """As the client's own."""
+        self._tell(first_argument(args, keywords, "group_ids") if args or keywords else ())
+        return super().delete_consumer_groups(*args, **keywords)
+
+    def _tell(self, groups: Any) -> None:
+        for group in groups if isinstance(groups, Iterable) else ():
+            if isinstance(group, str):
+                self.history.record(Happened(self.history.now_us(), -1, GROUP_RESET, group))
 
 
 # --- share consumers ----------------------------------------------------------------------------

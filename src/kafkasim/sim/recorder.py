@@ -12,6 +12,8 @@ from typing import Any
 from kafkasim.core.client.accumulator import DeliveryReport
 from kafkasim.core.client.consumer import ConsumerEngine
 from kafkasim.core.client.items import AppItem, ConsumerError, Slice
+from kafkasim.core.client.offsets import CommitResult
+from kafkasim.core.client.operation import Operation
 from kafkasim.core.client.producer import ProducerEngine
 from kafkasim.core.client.share_acks import AckBatch, ShareRun
 from kafkasim.core.client.share_consumer import ShareConsumerEngine
@@ -28,6 +30,7 @@ from kafkasim.core.model.history import (
     Delivered,
     Happened,
     HistoryEvent,
+    OffsetsFetched,
     Repositioned,
     Revoked,
     ShareAcknowledged,
@@ -120,10 +123,11 @@ class RecordedProducer(ProducerEngine):
 
 
 class RecordedConsumer(ConsumerEngine):
-    """A consumer engine that writes down deliveries, ownership, seeks and commits."""
+    """A consumer engine that writes down deliveries, ownership, seeks, commits, and what it was told of them."""
 
     history: History
     client: str
+    clock: Callable[[], int]
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
@@ -163,6 +167,23 @@ class RecordedConsumer(ConsumerEngine):
     def on_position_moved(self, tp: TopicPartition, error: ErrorCode, now_us: int) -> None:
         why = "truncation" if error is ErrorCode._LOG_TRUNCATION else "reset"
         self.history.record(Repositioned(now_us, self.client, self.group, tp, why))
+
+    def committed(self, tps: list[TopicPartition], timeout_us: int, now_us: int) -> Operation:
+        operation = super().committed(tps, timeout_us, now_us)
+        wake = operation.on_done
+
+        def tell(done: Operation) -> None:
+            if done.error is ErrorCode.NONE:
+                self._record_committed(done.result, now_us)
+            if wake is not None:
+                wake(done)
+
+        operation.on_done = tell
+        return operation
+
+    def _record_committed(self, result: CommitResult, asked_us: int) -> None:
+        offsets = tuple((tp, max(value.offset, -1), code) for tp, value, code in result)
+        self.history.record(OffsetsFetched(self.clock(), self.client, self.group, offsets, asked_us))
 
     def _record_commit(self, result: list[tuple[TopicPartition, OffsetAndMetadata, ErrorCode]], now_us: int) -> None:
         offsets = tuple((tp, value.offset, code) for tp, value, code in result if value.offset >= 0)

@@ -133,6 +133,7 @@ class World:
             engine = RecordedShareConsumer(*arguments)
         else:
             engine = RecordedConsumer(*arguments)
+            engine.clock = lambda: self.kernel.now_us
         engine.history = self.history
         engine.client = name
         return engine

@@ -142,6 +142,27 @@ def test_deleting_offsets_and_groups() -> None:
     assert driver.shard.groups == {}
 
 
+def test_a_deletion_is_answered_when_it_is_committed() -> None:
+    """Of all groups that were asked for; whoever has the answer finds no offsets. A write that fails is the group's answer."""
+    driver = ShardDriver()
+    members = driver.stable_group(1)
+    driver.commit_offset(members[0], 1)
+    driver.leave(members[0])
+    driver.held = []
+    assert driver.ask(DeleteGroupsRequest(("g", "other")), "groups") is None
+    assert fetched(driver, T0) == [5]
+    while driver.held:
+        assert "groups" not in driver.answers
+        driver.commit(driver.held.pop(0))
+        driver.carry_out()
+    assert driver.answers["groups"].results == (("g", ErrorCode.NONE), ("other", ErrorCode.GROUP_ID_NOT_FOUND))
+    assert fetched(driver, T0) == [-1]
+    driver = ShardDriver()
+    driver.leave(driver.stable_group(1)[0])
+    driver.append_error = ErrorCode.NOT_ENOUGH_REPLICAS
+    assert driver.ask(DeleteGroupsRequest(("g",)), "groups").results == (("g", ErrorCode.COORDINATOR_NOT_AVAILABLE),)
+
+
 def test_offsets_expire_a_week_after_the_group_went_empty() -> None:
     """A live subscription keeps them."""
     driver = ShardDriver()

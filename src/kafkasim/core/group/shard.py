@@ -33,7 +33,7 @@ from kafkasim.core.group.records import (
     decode_offset_value,
     encode_group_key,
 )
-from kafkasim.core.group.runtime import ConsumerGroupSettings, Plan, Runtime
+from kafkasim.core.group.runtime import ConsumerGroupSettings, Done, Plan, Runtime
 from kafkasim.core.group.target import Topics
 from kafkasim.core.model.consumer_group_messages import (
     ConsumerGroupDescribeRequest,
@@ -299,7 +299,7 @@ class GroupShard:
             if group is None or group.state != EMPTY or not everything:
                 continue
             if isinstance(group, ConsumerGroupState) or had_offsets or group.generation_id > 0:
-                self._remove_group(group_id, now_us)
+                self._remove_group(group_id, nobody_waits, now_us)
         if self.offsets or self.groups:
             self._arm_expiry(now_us)
 
@@ -325,29 +325,46 @@ class GroupShard:
         self._answer(token, DescribeGroupsResponse(tuple(described)))
 
     def _on_delete(self, request: DeleteGroupsRequest, client_host: str, token: Token, now_us: int) -> None:
-        results: list[tuple[str, ErrorCode]] = []
+        """Answered once it is committed: whoever hears of it and asks for an offset is told that there is none."""
+        results: dict[str, ErrorCode] = {}
+        doomed: list[str] = []
         for group_id in request.groups:
             group = self.groups.get(group_id)
             if not group_id:
-                results.append((group_id, ErrorCode.INVALID_GROUP_ID))
+                results[group_id] = ErrorCode.INVALID_GROUP_ID
             elif group is None:
-                results.append((group_id, ErrorCode.GROUP_ID_NOT_FOUND))
+                results.setdefault(group_id, ErrorCode.GROUP_ID_NOT_FOUND)
             elif group.state != EMPTY:
-                results.append((group_id, ErrorCode.NON_EMPTY_GROUP))
-            else:
-                self._offsets.delete_of(group_id, now_us)
-                self._remove_group(group_id, now_us)
-                results.append((group_id, ErrorCode.NONE))
-        self._answer(token, DeleteGroupsResponse(tuple(results)))
+                results[group_id] = ErrorCode.NON_EMPTY_GROUP
+            elif group_id not in doomed:
+                results[group_id] = ErrorCode.NONE
+                doomed.append(group_id)
+        left = len(doomed)
 
-    def _remove_group(self, group_id: str, now_us: int) -> None:
+        def removing(group_id: str) -> Done:
+            def removed(error: ErrorCode, now_us: int) -> None:
+                nonlocal left
+                left -= 1
+                results[group_id] = append_error(error)
+                if not left:
+                    self._answer(token, DeleteGroupsResponse(tuple(results.items())))
+
+            return removed
+
+        for group_id in doomed:
+            self._offsets.delete_of(group_id, now_us)
+            self._remove_group(group_id, removing(group_id), now_us)
+        if not doomed:
+            self._answer(token, DeleteGroupsResponse(tuple(results.items())))
+
+    def _remove_group(self, group_id: str, done: Done, now_us: int) -> None:
         group = self.groups[group_id]
         if isinstance(group, ConsumerGroupState):
-            self._runtime.carry_out(Plan(deletion_records(group)), nobody_waits, now_us)
+            self._runtime.carry_out(Plan(deletion_records(group)), done, now_us)
             return
         del self.groups[group_id]
         group.drop(ErrorCode.COORDINATOR_NOT_AVAILABLE, now_us)
-        self.effects.append(Persist([(encode_group_key(group_id), None)], nobody_waits))
+        self.effects.append(Persist([(encode_group_key(group_id), None)], done))
 
     # --- fail-over -------------------------------------------------------------------------------------------------
 

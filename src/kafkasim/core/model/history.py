@@ -53,6 +53,8 @@ GROUP_ASSIGNED = "group member assigned"
 GROUP_GONE = "group member gone"
 GROUP_STATE = "group state"
 GROUP_FORGOTTEN = "group offsets forgotten"
+#: By whoever called an admin client: offsets of the group were set or deleted by hand.
+GROUP_RESET = "group offsets reset"
 
 #: Phases of an effect. `SKIPPED`: the work is over without one (filtered, sent elsewhere, applied before).
 STARTED, DONE, FAILED, UNKNOWN, SKIPPED = "started", "done", "failed", "unknown", "skipped"
@@ -192,6 +194,17 @@ class Committed:
 
 
 @message
+class OffsetsFetched:
+    """What ``committed()`` told an application: (partition, offset, error); -1: nothing is committed. ``asked_us``: when it asked."""
+
+    at_us: int
+    client: str
+    group: str
+    offsets: tuple[tuple[TopicPartition, int, ErrorCode], ...]
+    asked_us: int
+
+
+@message
 class Effected:
     """What became of working on one record: ``phase`` is `STARTED`, `DONE`, `FAILED` (not applied), `UNKNOWN` or `SKIPPED`.
 
@@ -221,5 +234,5 @@ class Happened:
 
 HistoryEvent: TypeAlias = (
     "Acked | Delivered | ShareDelivered | ShareAcknowledged | Assigned | Revoked | Sought | Repositioned | Closed | "
-    "Committed | Effected | Happened"
+    "Committed | OffsetsFetched | Effected | Happened"
 )
