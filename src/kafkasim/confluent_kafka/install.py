@@ -2,7 +2,7 @@
 
 Rule 1:   what is swapped is remembered with its owner and put back; afterwards no trace is left.
 Rule 2:   a name is swapped only where a module's global *is* an object of the real package (``from confluent_kafka import Producer``).
-Differs:  classes that user code derived from a real class before stay what they are.
+Differs:  classes that user code derived from a real class before stay what they are; a warning names each.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import importlib.machinery
 import sys
+import warnings
 from collections.abc import Iterator
 from importlib.abc import Loader
 from types import ModuleType
@@ -20,6 +21,10 @@ _OURS = "kafkasim.confluent_kafka"
 #: Modules of the client that are always there; others are loaded when the real one has them loaded.
 _ALWAYS = ("", ".cimpl")
 _LAYER = (".admin", ".error", ".serialization", ".aio")
+#: Roots of modules that hold no client: looking through them is most of what a swap would cost.
+_NO_USERS = frozenset({*sys.stdlib_module_names, "kafkasim", "_pytest", "pytest", "pluggy", "hypothesis"}) - {
+    "__main__"
+}
 
 
 class _Finder:
@@ -53,6 +58,7 @@ class Installation:
         self._saved_modules: dict[str, ModuleType] = {}
         self._swapped: list[tuple[dict[str, Any], str, Any]] = []
         self._finder = _Finder()
+        self._warned: set[str] = set()
 
     def install(self) -> None:
         self._depth += 1
@@ -70,6 +76,7 @@ class Installation:
                 sys.modules[_REAL + suffix] = importlib.import_module(_OURS + suffix)
         if replacements:
             self._swap_globals(replacements)
+            self._warn_of_derived()
 
     def uninstall(self) -> None:
         self._depth -= 1
@@ -103,12 +110,32 @@ class Installation:
         return found
 
     def _swap_globals(self, replacements: dict[int, Any]) -> None:
+        wanted = replacements.keys()
         for names in _user_globals():
+            if wanted.isdisjoint(map(id, names.values())):
+                continue
             for name, value in list(names.items()):
                 replacement = replacements.get(id(value))
                 if replacement is not None:
                     self._swapped.append((names, name, value))
                     names[name] = replacement
+
+    def _warn_of_derived(self) -> None:
+        """A class made from a real one cannot be given another base; whoever uses it talks to a real cluster, or to none."""
+        cimpl = self._saved_modules.get(_REAL + ".cimpl")
+        pending = [getattr(cimpl, name) for name in ("Consumer", "Producer") if hasattr(cimpl, name)]
+        while pending:
+            for derived in pending.pop().__subclasses__():
+                pending.append(derived)
+                name = f"{derived.__module__}.{derived.__qualname__}"
+                if derived.__module__.partition(".")[0] not in (_REAL, "kafkasim") and name not in self._warned:
+                    self._warned.add(name)
+                    warnings.warn(
+                        f"{name} derives from the real client and was made before the simulator was installed: it stays a real client. "
+                        f"Import {derived.__module__} inside cluster.install() or a task, or hold the client in an attribute",
+                        RuntimeWarning,
+                        stacklevel=2,
+                    )
 
 
 def _is_real(name: str) -> bool:
@@ -127,7 +154,7 @@ def _belongs(value: object) -> bool:
 
 def _user_globals() -> Iterator[dict[str, Any]]:
     for name, module in list(sys.modules.items()):
-        if module is None or _is_real(name) or name == "kafkasim" or name.startswith("kafkasim."):
+        if module is None or _is_real(name) or name.partition(".")[0] in _NO_USERS:
             continue
         names = getattr(module, "__dict__", None)
         if isinstance(names, dict):

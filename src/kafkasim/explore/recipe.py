@@ -107,6 +107,7 @@ def cook(
     on_end: Callable[[Cluster, Injection, Trial], None] | None = None,
 ) -> Trial:
     """Run a recipe. ``record``: what was drawn is at the end in ``cluster.choices.tape``; ``choices``: a tape in place of the seed."""
+    __tracebackhide__ = True
     if recipe.sizes:
         scenario = scenario.with_sizes(recipe.sizes)
     if recipe.features:

@@ -107,7 +107,7 @@ class Replay:
 
     @classmethod
     def load(cls, path: str | Path) -> Replay:
-        """Raises ConfigurationError."""
+        """Read a replay file; what a failing ``@kafkasim.test`` left is run once to record it. Raises ConfigurationError."""
         file = Path(path)
         try:
             if file.stat().st_size > _MOST_BYTES:
@@ -115,7 +115,22 @@ class Replay:
             text = file.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as problem:
             raise ConfigurationError(f"{path}: {getattr(problem, 'strerror', None) or 'no text'}") from None
-        return cls.from_text(text, str(path))
+        return _of_a_test(text) or cls.from_text(text, str(path))
+
+
+def _of_a_test(text: str) -> Replay | None:
+    """The run that a failing test left behind, recorded; None where the text is something else."""
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(values, dict) or _FORMAT in values or not isinstance(values.get("test"), str):
+        return None
+    if "records" in values:
+        raise ConfigurationError(
+            f"an example of the Hypothesis test {values['test']}: pytest --kafkasim-replay runs it"
+        )
+    return record(Target.of(values["test"]), Recipe.from_values(values))
 
 
 def record(target: Target, recipe: Recipe, cause: Cause | None = None, notes: tuple[str, ...] = ()) -> Replay:
@@ -153,7 +168,7 @@ def _checked(text: str) -> Mapping[str, Any]:
     except (ValueError, RecursionError):
         raise ConfigurationError("no replay file, or one that was cut off: it is no JSON") from None
     if not isinstance(values, dict) or _FORMAT not in values:
-        raise ConfigurationError("no replay file: kafkasim explore and kafkasim shrink write them")
+        raise ConfigurationError("no replay file: kafkasim explore, kafkasim shrink and failing tests write them")
     if values[_FORMAT] != FORMAT_NUMBER:
         raise ConfigurationError(
             f"a replay file of format {values[_FORMAT]!r:.20}, this kafkasim reads {FORMAT_NUMBER}"

@@ -72,7 +72,8 @@ def screen(
     if others:
         lines.append(f"also broken: {', '.join(others)}")
     lines += _plan(trial, injection, shrunk)
-    lines.append("")
+    if made is not None or broken is not None:
+        lines.append("")
     if made is not None:
         lines.append(f"promise made    {event_text(made)}")
     if broken is not None:
@@ -91,8 +92,10 @@ def _count(trial: Trial) -> str:
 
 def _plan(trial: Trial, injection: Injection, shrunk: Shrunk | None) -> list[str]:
     if shrunk is None:
-        head = f"seed {trial.seed}, {len(trial.fired)} of {len(trial.plan)} faults fired"
-        return [head, *(f"  {fired}" for fired in injection.fired)]
+        fired = f"{len(trial.fired)} of {len(trial.plan)} faults fired" if len(trial.plan) else "no faults"
+        head = f"seed {trial.seed}, {trial.virtual_s:.3f} virtual seconds, {fired}"
+        never = [f"  never: {fault}" for fault in trial.unfired]
+        return [head, *(f"  {fired}" for fired in injection.fired), *never]
     lines = [f"shrunk: {shrunk.summary}"]
     lines.append("minimal plan:" if len(trial.plan) else "minimal plan: no faults at all")
     lines += [f"  {fault}" for fault in trial.plan]
@@ -188,7 +191,7 @@ def lanes(
     others = [row for row in rows if not row[3]]
     room = MOST_ROWS - len(faults)
     chosen = sorted([*faults, *(others[-room:] if room else [])], key=lambda row: row[0])
-    if not chosen:
+    if len(chosen) < 2:  # That there is a controller tells nobody anything.
         return []
     used = [column for column in range(len(servers)) if any(row[1] == column for row in chosen)]
     head = (

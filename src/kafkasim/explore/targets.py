@@ -8,6 +8,7 @@ Rule 2:   what is wrong is said with the target's own words.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib
 import importlib.util
@@ -126,14 +127,15 @@ def _of_object(target: Target) -> Scenario:
         )
     module = _module(target, file)
     found: Any = module
+    within: Any = None
     for part in inside.split("::" if "::" in inside else "."):
         if not hasattr(found, part):
             known = [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
             raise ConfigurationError(
                 f"{target.name}: {file} has no {part!r}; it has {', '.join(known[:12]) or 'nothing callable'}"
             )
-        found = getattr(found, part)
-    scenario = _as_scenario(target, found)
+        within, found = found, getattr(found, part)
+    scenario = _as_scenario(target, found, within)
     if module.__file__ and not scenario.sometimes:
         scenario = attrs.evolve(scenario, sometimes=names_in_source(module.__file__))
     return scenario
@@ -173,11 +175,13 @@ def _module_of_file(target: Target, path: Path) -> ModuleType:
     return module
 
 
-def _as_scenario(target: Target, found: Any) -> Scenario:
+def _as_scenario(target: Target, found: Any, within: Any = None) -> Scenario:
     if isinstance(found, Scenario):
         return found
     carried = getattr(found, SCENARIO_ATTRIBUTE, None)
     if isinstance(carried, Scenario):
+        if inspect.isclass(within):  # A method, which pytest too calls on an instance of its own.
+            carried = attrs.evolve(carried, body=functools.partial(carried.body, within()))
         return _without_fixtures(target, carried)
     if not callable(found):
         raise ConfigurationError(f"{target.name} is {type(found).__name__}, expected a function or a Scenario")

@@ -73,6 +73,7 @@ class Scenario:
 
     def call(self, function: Callable[..., Any], cluster: Cluster) -> Any:
         """Call ``prepare`` or ``body`` with the sizes that it asks for."""
+        __tracebackhide__ = True
         if not self.sizes:
             return function(cluster)
         wanted = inspect.signature(function).parameters
@@ -122,19 +123,22 @@ def run_trial(
     """Run it.
 
     ``choices`` come from elsewhere than the seed (a tape, say). ``on_start`` sees the cluster when the plan is let loose, ``on_end``
-    before it is closed: for histories, pictures, files.
+    before it is closed: for histories, pictures, files. In the scenario's own code ``confluent_kafka``, the clock and ``random`` are the
+    cluster's, as they are in tasks.
     """
+    __tracebackhide__ = True  # A failing test shows its own lines.
     with Cluster(**{**scenario.options, "seed": seed, "choices": choices}) as cluster:
         error: BaseException | None = None
         report = Report()
         injection = Injection(cluster, Plan())
         try:
-            if scenario.prepare is not None:
-                scenario.call(scenario.prepare, cluster)
-            injection = cluster.inject(Plan.of(plan or Plan()))
-            if on_start is not None:
-                on_start(cluster, injection)
-            scenario.call(scenario.body, cluster)
+            with cluster.install():
+                if scenario.prepare is not None:
+                    scenario.call(scenario.prepare, cluster)
+                injection = cluster.inject(Plan.of(plan or Plan()))
+                if on_start is not None:
+                    on_start(cluster, injection)
+                scenario.call(scenario.body, cluster)
             injection.heal()
             _settle(scenario, cluster)
             report = cluster.check() if scenario.judge is None else scenario.judge(cluster)

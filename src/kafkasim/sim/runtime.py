@@ -1,7 +1,8 @@
 """Which world a client belongs to: the one place that knows the open clusters of this process.
 
 Rule 1:   inside a task every address reaches the task's own cluster; inside ``install()`` every address (or those it names)
-          reaches the installed one; elsewhere an address reaches the cluster that it belongs to, and no other.
+          reaches the installed one, but for addresses of another open cluster; elsewhere an address reaches the cluster that it
+          belongs to, and no other.
 Rule 2:   a client with an address that reaches nothing lives in a world of its own, where it waits for brokers in vain, as a real
           client would.
 Rule 3:   this is process-wide state, because user code makes its clients without being handed a cluster.
@@ -67,12 +68,15 @@ def current(bootstrap_servers: str) -> _Home:
     world = running()
     if world is not None:
         return _Reached(world, None)
+    owner = next(
+        (world for world in reversed(_open) if any(node != NO_NODE for node in world.resolve(bootstrap_servers))), None
+    )
     for entry in reversed(_installed):
-        if entry.addresses is None or any(address in entry.addresses for address in addresses):
+        takes_all = entry.addresses is None and owner in (None, entry.world)
+        if takes_all or any(address in (entry.addresses or ()) for address in addresses):
             return _Reached(entry.world, entry.addresses)
-    for world in reversed(_open):
-        if any(node != NO_NODE for node in world.resolve(bootstrap_servers)):
-            return world
+    if owner is not None:
+        return owner
     return _Reached(_open[-1], frozenset()) if _open else _nowhere_world()
 
 

@@ -9,6 +9,8 @@ Rule 2:   on a shared real cluster names come from `unique`; whatever a test bro
 
 from __future__ import annotations
 
+import contextlib
+import inspect
 import json
 import re
 import secrets
@@ -19,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from _pytest._code.code import ReprExceptionInfo, ReprFileLocation, ReprTracebackNative
 from _pytest.runner import runtestprotocol
 
 from kafkasim.connect import connect
@@ -217,13 +220,18 @@ def kafkasim_seed(request: pytest.FixtureRequest) -> int:
 
 @pytest.fixture
 def kafka_cluster(request: pytest.FixtureRequest, kafkasim_seed: int) -> Iterator[Any]:
-    """The cluster handle: simulated and fresh, or real and shared."""
+    """The cluster handle: simulated and fresh, or real and shared.
+
+    On a simulated one ``confluent_kafka``, the clock, ``random`` and ``uuid4`` are the cluster's until the test is over.
+    """
     session = _session(request.config)
     item = request.node
     item.stash[_SEED] = kafkasim_seed
     cluster = session.make_cluster(ClusterSpec.of(item, session.overrides), kafkasim_seed)
     try:
-        with cluster:
+        # Plain test code is user code too: its clients, sleeps and random values are the cluster's, as those of tasks are.
+        is_plain = not inspect.iscoroutinefunction(getattr(item, "obj", None))
+        with cluster, cluster.install() if is_plain else contextlib.nullcontext():
             yield cluster
             if request.config.getoption("--kafkasim-check-determinism"):
                 item.stash[_FINGERPRINT] = str(cluster.fingerprint())
@@ -263,8 +271,10 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Add to a failure the one line that runs it again."""
+    """Add to a failure the one line that runs it again; a failure that is a screen is shown as that."""
     report = yield
+    if call.excinfo is not None and getattr(call.excinfo.value, "is_screen", False):
+        _show_screen(item, report, call.excinfo.value)
     if report.failed and _SEED in item.stash:
         report.sections.append(("kafkasim replay", _replay_line(item)))
     return report
@@ -282,6 +292,18 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
         item.stash[_FIRST_FINGERPRINT] = item.stash[_FINGERPRINT]
         del item.stash[_FINGERPRINT]
     _renew_fixtures(item)
+
+
+def _show_screen(item: pytest.Item, report: pytest.TestReport, failure: BaseException) -> None:
+    """The test's own traceback, if it raised, and the screen; pytest's way through this package tells nobody anything."""
+    text, cause = str(failure), failure.__cause__
+    if cause is None or cause.__traceback__ is None:
+        path, line, _ = item.location
+        where = ReprFileLocation(path, (line or 0) + 1, text.partition("\n")[0])
+        report.longrepr = ReprExceptionInfo(ReprTracebackNative([text + "\n"]), where)
+    else:
+        report.longrepr = item.repr_failure(pytest.ExceptionInfo.from_exception(cause))
+        report.sections.append(("kafkasim", text))
 
 
 def _skip_unsupported() -> Generator[None, None, None]:

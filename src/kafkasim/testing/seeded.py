@@ -3,7 +3,9 @@
 Inputs:   a function that takes the cluster first; ``seeds``, ``faults`` (a plan, or a function of the seed), the cluster's options.
 Effects:  a pytest test. A failure prints one screen and leaves the plan and the whole history in files that it names.
 Rule 1:   after the body the plan is healed, the cluster gets ``settle`` seconds, and its history is checked: a breach fails the test.
-Rule 2:   ``--kafkasim-seed N`` runs that seed alone; ``--kafkasim-replay FILE`` runs the seed and the plan of a failure.
+Rule 2:   ``--kafkasim-seed N`` runs that seed alone, ``--kafkasim-seeds N`` so many; ``--kafkasim-replay FILE`` runs the seed and the
+          plan of a failure.
+Rule 3:   what pytest shows is the test's own traceback, where it raised, and the screen; nothing of the way in between.
 """
 
 from __future__ import annotations
@@ -16,12 +18,13 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 
 from kafkasim.check.report import Report
 from kafkasim.errors import ConfigurationError
-from kafkasim.explore.lanes import lanes
 from kafkasim.explore.recipe import Recipe, cook
+from kafkasim.explore.screen import screen
 from kafkasim.explore.trial import Scenario, Trial
 from kafkasim.handle import Cluster
 from kafkasim.sim.files import write_whole
@@ -34,21 +37,38 @@ _FOLDER = Path(".kafkasim") / "failures"
 
 
 class Breach(AssertionError):
-    """A promise was broken under a seed. The text is one screen; ``report`` has every finding."""
+    """A promise was broken under a seed. The text is one screen; ``report`` has every finding.
+
+    ``is_screen`` tells the plugin to show it as it is, below what the test itself raised (``__cause__``).
+    """
+
+    is_screen = True
 
     def __init__(self, text: str, report: Report | None) -> None:
         super().__init__(text)
         self.report = report
 
 
+@attrs.frozen
+class _Wanted:
+    """What the decorator was told."""
+
+    seeds: tuple[int, ...]
+    faults: Faults | None
+    settle: float
+    require_fired: bool
+    options: Mapping[str, Any]
+
+
 def seeded(
+    function: Callable[..., Any] | None = None,
     *,
     seeds: int | Iterable[int] = 20,
     faults: Faults | None = None,
     settle: float = 30.0,
     require_fired: bool = False,
     **cluster_options: Any,
-) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+) -> Callable[..., Any]:
     """Run a test function under many seeds, each with a simulated cluster of its own.
 
     Args:
@@ -58,54 +78,84 @@ def seeded(
         require_fired: fail where a planned fault never happened.
         cluster_options: ``brokers``, ``config``, ``racks``, ``features`` … as of ``kafkasim.Cluster``.
 
-    The function gets the cluster as its first argument, and pytest's fixtures by name.
+    The function gets the cluster as its first argument (a method, after ``self``), and pytest's fixtures by name. While it runs,
+    ``confluent_kafka``, the clock, ``random`` and ``uuid4`` are the cluster's. ``@kafkasim.test`` alone is ``@kafkasim.test()``.
     """
-    chosen = range(seeds) if isinstance(seeds, int) else tuple(seeds)
+    if function is not None and not callable(function):
+        raise ConfigurationError(f"@kafkasim.test({function!r}): seeds go by name, seeds={function!r}")
+    chosen = tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds)
     if not chosen:
         raise ConfigurationError(f"seeds={seeds!r}: no seed to run")
+    wanted = _Wanted(chosen, faults, settle, require_fired, cluster_options)
+    return functools.partial(_decorate, wanted) if function is None else _decorate(wanted, function)
 
-    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
-        parameters = list(inspect.signature(function).parameters.values())
-        if not parameters:
-            raise ConfigurationError(f"{function.__name__}() takes no argument: the first one is the cluster")
 
-        @functools.wraps(function)
-        def run(request: pytest.FixtureRequest, **fixtures: Any) -> None:
-            if request.config.getoption("--kafkasim-real"):
-                pytest.skip("seeds and fault plans need the simulator")
-            asked = _asked(request.config)
-            for seed in chosen if asked is None else (asked,):
-                recipe = seed if isinstance(seed, Recipe) else Recipe(seed, _plan(faults, seed))
-                _run_seed(request.node, function, fixtures, recipe, settle, require_fired, cluster_options)
+def _decorate(wanted: _Wanted, function: Callable[..., Any]) -> Callable[..., Any]:
+    parameters = _parameters(function)
+    own = parameters[:1] if parameters and parameters[0].name == "self" else []
+    others = parameters[len(own) + 1 :]
 
-        run.kafkasim_scenario = Scenario(  # type: ignore[attr-defined]
-            function.__name__,
-            function,
-            options=cluster_options,
-            settle_s=settle,
-            faults=None if faults is None else lambda seed: _plan(faults, seed),
-            sizes={one.name: one.default for one in parameters[1:] if type(one.default) is int},
-        )
-        request = inspect.Parameter("request", inspect.Parameter.POSITIONAL_OR_KEYWORD)
-        own = [parameter for parameter in parameters[1:] if parameter.name != "request"]
-        run.__signature__ = inspect.Signature([request, *own])  # type: ignore[attr-defined]
-        del run.__wrapped__
-        return run
+    @functools.wraps(function)
+    def run(*instance: Any, request: pytest.FixtureRequest, **fixtures: Any) -> None:
+        __tracebackhide__ = True
+        if request.config.getoption("--kafkasim-real"):
+            pytest.skip("seeds and fault plans need the simulator")
+        for recipe in _recipes(wanted, request.config):
+            body = functools.partial(function, *instance) if instance else function
+            _run_seed(request.node, body, fixtures, recipe, wanted)
 
-    return decorate
+    run.kafkasim_scenario = Scenario(  # type: ignore[attr-defined]
+        function.__name__,
+        function,
+        options=wanted.options,
+        settle_s=wanted.settle,
+        faults=None if wanted.faults is None else lambda seed: _plan(wanted.faults, seed),
+        sizes={one.name: one.default for one in others if type(one.default) is int},
+    )
+    request = inspect.Parameter("request", inspect.Parameter.KEYWORD_ONLY)
+    fixtures = [
+        parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in others if parameter.name != "request"
+    ]
+    run.__signature__ = inspect.Signature([*own, request, *fixtures])  # type: ignore[attr-defined]
+    del run.__wrapped__
+    return run
+
+
+def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
+    """Raises ConfigurationError for what cannot be a test: it would pass without having been run."""
+    name = getattr(function, "__name__", repr(function))
+    for is_such, kind in (
+        (inspect.iscoroutinefunction, "a coroutine function"),
+        (inspect.isgeneratorfunction, "a generator function"),
+        (inspect.isasyncgenfunction, "an asynchronous generator function"),
+    ):
+        if is_such(function):
+            raise ConfigurationError(
+                f"{name}() is {kind}: calling it runs nothing; make it a plain function (which may call asyncio.run)"
+            )
+    parameters = list(inspect.signature(function).parameters.values())
+    if not [parameter for parameter in parameters if parameter.name != "self"]:
+        raise ConfigurationError(f"{name}() takes no argument: the first one is the cluster")
+    return parameters
 
 
 # pytest collects functions by their name; this one makes tests and is none.
 seeded.__test__ = False  # type: ignore[attr-defined]
 
 
-def _asked(config: pytest.Config) -> int | Recipe | None:
-    """The seed, or the run of a replay file, that the command line asks for."""
+def _recipes(wanted: _Wanted, config: pytest.Config) -> list[Recipe]:
+    """The runs that the decorator or, before it, the command line asks for."""
     recorded = replayed(config)
+    if recorded is not None and "plan" in recorded:
+        return [Recipe.from_values({"seed": 0, **recorded})]
+    first: int | None = config.getoption("--kafkasim-seed")
     if recorded is not None:
-        return Recipe.from_values({"seed": 0, **recorded}) if "plan" in recorded else int(recorded.get("seed", 0))
-    seed: int | None = config.getoption("--kafkasim-seed")
-    return seed
+        first = int(recorded.get("seed", 0))
+    count: int | None = config.getoption("--kafkasim-seeds")
+    seeds: Iterable[int] = wanted.seeds
+    if first is not None or count is not None:
+        seeds = range(first or 0, (first or 0) + (count or 1))
+    return [Recipe(seed, _plan(wanted.faults, seed)) for seed in seeds]
 
 
 def _plan(faults: Faults | None, seed: int) -> Plan:
@@ -115,52 +165,47 @@ def _plan(faults: Faults | None, seed: int) -> Plan:
 
 
 def _run_seed(
-    item: Any,
-    function: Callable[..., Any],
-    fixtures: Mapping[str, Any],
-    recipe: Recipe,
-    settle: float,
-    require_fired: bool,
-    options: Mapping[str, Any],
+    item: Any, function: Callable[..., Any], fixtures: Mapping[str, Any], recipe: Recipe, wanted: _Wanted
 ) -> None:
+    __tracebackhide__ = True
     failure: list[Breach] = []
 
     def judge(cluster: Cluster, injection: Injection, trial: Trial) -> None:
         problem = trial.error
-        if problem is None and require_fired:
+        if problem is None and wanted.require_fired:
             try:
                 injection.require_fired()
             except AssertionError as never:
-                problem = never
+                problem = never.with_traceback(None)
         if problem is not None or not trial.ok:
-            breach = Breach(_screen(item, cluster, injection, recipe, trial.report, problem), trial.report)
+            told = attrs.evolve(trial, error=problem)
+            breach = Breach(_screen(item, cluster, injection, recipe, told), trial.report)
             breach.__cause__ = problem
             failure.append(breach)
 
-    scenario = Scenario(item.name, functools.partial(function, **fixtures), options=options, settle_s=settle)
-    cook(scenario, recipe, on_end=judge)
+    body = functools.partial(function, **fixtures)
+    scenario = Scenario(item.name, body, options=wanted.options, settle_s=wanted.settle)
+    trial = cook(scenario, recipe, on_end=judge)
     if failure:
         raise failure[0]
+    if item.config.getoption("--kafkasim-check-determinism"):
+        again = cook(scenario, recipe)
+        if again.fingerprint != trial.fingerprint:
+            raise AssertionError(
+                f"not deterministic: seed {recipe.seed} gave fingerprint {trial.fingerprint} in the first run "
+                f"and {again.fingerprint} in the second"
+            )
 
 
 # --- what a failure says ---------------------------------------------------------------------------------------------
 
 
-def _screen(
-    item: Any, cluster: Any, injection: Injection, recipe: Recipe, report: Report | None, problem: BaseException | None
-) -> str:
+def _screen(item: Any, cluster: Cluster, injection: Injection, recipe: Recipe, trial: Trial) -> str:
     plan_file, history_file = _keep(item, cluster, recipe)
-    lines = [f"seed {recipe.seed}, {cluster.now:.3f} virtual seconds"]
-    if problem is not None:
-        lines.append(f"{type(problem).__name__}: {str(problem).splitlines()[0] if str(problem) else ''}")
-    if report is not None and not report.ok:
-        worst = report.findings[0]
-        lines.append(f"promise broken: {worst}")
-        if len(report.findings) > 1:
-            lines.append(f"  and {len(report.findings) - 1} more")
-    lines.append("faults: " + str(injection).replace("\n", "\n        "))
-    lines += ["", *lanes(cluster.history, cluster.broker_ids()), ""]
-    lines.append(f"replay:  pytest '{item.nodeid}' --kafkasim-replay {plan_file}")
+    lines = screen(cluster, injection, trial)
+    lines += ["", f"replay:  pytest '{item.nodeid}' --kafkasim-replay {plan_file}"]
+    if "[" not in item.nodeid:
+        lines.append(f"shrink:  kafkasim shrink {plan_file}")
     lines.append(f"history: {history_file}")
     return "\n".join(lines)
 

@@ -26,6 +26,43 @@ def test_the_fixture_is_a_fresh_simulated_cluster(pytester: pytest.Pytester) -> 
     pytester.runpytest().assert_outcomes(passed=2)
 
 
+def test_plain_code_of_a_test_lives_in_the_simulator(pytester: pytest.Pytester) -> None:
+    """With no task at all: clients by the real package's names, sleeps, the clock and chance are the cluster's; afterwards none is."""
+    pytester.makepyfile(
+        """
+        import random
+        import time
+        import confluent_kafka
+        import kafkasim.confluent_kafka
+        from confluent_kafka import Producer
+        from confluent_kafka.admin import AdminClient, NewTopic
+
+        drawn = []
+
+        def test_it(kafka_cluster):
+            assert Producer is kafkasim.confluent_kafka.Producer
+            admin = AdminClient({"bootstrap.servers": "kafka.example:9092"})
+            admin.create_topics([NewTopic("orders", 3, 3)])["orders"].result(10)
+            producer = confluent_kafka.Producer({"bootstrap.servers": kafka_cluster.bootstrap_servers})
+            producer.produce("orders", b"1")
+            assert producer.flush(10) == 0
+            began = time.monotonic()
+            time.sleep(5000)
+            assert time.monotonic() - began >= 5000
+
+        def test_chance(kafka_cluster):
+            drawn.append(random.random())
+
+        def test_chance_again(kafka_cluster):
+            assert drawn == [random.random()]
+
+        def test_afterwards():
+            assert Producer is not kafkasim.confluent_kafka.Producer
+        """
+    )
+    pytester.runpytest_subprocess("-q").assert_outcomes(passed=4)
+
+
 def test_a_failure_prints_one_line_that_replays_it(pytester: pytest.Pytester) -> None:
     """The report of a failed test ends with the command that runs it again."""
     pytester.makepyfile(test_it=FAIL)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -107,6 +110,91 @@ def test_what_cannot_be_a_seeded_test_is_refused() -> None:
         kafkasim.test(seeds=0)
     with pytest.raises(ConfigurationError, match="the first one is the cluster"):
         kafkasim.test(faults=faults.pause(at=1.0))(lambda: None)
+    with pytest.raises(ConfigurationError, match="seeds go by name, seeds=50"):
+        kafkasim.test(50)  # type: ignore[arg-type]
+
+
+async def coroutine(cluster: kafkasim.Cluster) -> None:
+    """Would never be awaited."""
+
+
+def generator(cluster: kafkasim.Cluster) -> Iterator[int]:
+    """Would never be iterated."""
+    yield 1
+
+
+@pytest.mark.parametrize("function", [coroutine, generator])
+def test_what_would_pass_without_having_been_run_is_refused(function: Callable[..., Any]) -> None:
+    """Calling it does nothing, so that nothing in it could ever fail."""
+    with pytest.raises(ConfigurationError, match=f"{function.__name__}.. is .*runs nothing"):
+        kafkasim.test(function)
+
+
+SHAPES = """
+import time
+from confluent_kafka import Producer
+import kafkasim
+
+@kafkasim.test
+def test_bare(cluster):
+    with open("seeds", "a") as seen:
+        seen.write(f"{cluster.seed} ")
+
+class TestOrders:
+    @kafkasim.test(seeds=2, brokers=1)
+    def test_method(self, cluster, tmp_path):
+        assert isinstance(self, TestOrders)
+        cluster.create_topic("orders")
+        producer = Producer({"bootstrap.servers": cluster.bootstrap_servers})
+        producer.produce("orders", b"1")
+        assert producer.flush(10.0) == 0
+        time.sleep(1000.0)
+        assert cluster.now > 1000.0
+
+    @kafkasim.test(seeds=2)
+    def test_fails(self, cluster):
+        assert cluster.seed == 1, "seed 0 fails"
+"""
+
+
+def test_a_bare_decorator_and_methods(pytester: pytest.Pytester) -> None:
+    """As every decorator of tests is used; clients, sleeps and clocks of the body are the simulator's."""
+    run(pytester, SHAPES, "-k", "bare or method").assert_outcomes(passed=2)
+    assert Path("seeds").read_text().split() == [str(seed) for seed in range(20)]
+    run(pytester, SHAPES, "-k", "bare", "--kafkasim-seed=30", "--kafkasim-seeds=3").assert_outcomes(passed=1)
+    assert Path("seeds").read_text().split()[20:] == ["30", "31", "32"]
+
+
+def test_a_failing_method_shows_its_own_lines_and_can_be_shrunk(pytester: pytest.Pytester) -> None:
+    """No line of this package stands between the test and its screen; the file that is left can be replayed and shrunk."""
+    result = run(pytester, SHAPES, "-k", "fails")
+    result.assert_outcomes(failed=1)
+    told = result.stdout.str()
+    assert "kafkasim/explore" not in told.replace(".kafkasim", "")
+    assert "kafkasim/testing" not in told
+    assert "assert cluster.seed == 1" in told
+    assert "shrink:  kafkasim shrink .kafkasim/failures/test_fails-0.json" in told
+    for command in ("replay", "shrink"):
+        shown = pytester.run(sys.executable, "-m", "kafkasim", command, ".kafkasim/failures/test_fails-0.json")
+        assert shown.ret == 1
+        shown.stdout.fnmatch_lines(["FAIL raised*seed 0 fails*"])
+
+
+def test_determinism_is_checked_where_it_is_asked_for(pytester: pytest.Pytester) -> None:
+    """A body that is another one in each run is told."""
+    source = """
+import itertools
+import kafkasim
+counter = itertools.count(1)
+
+@kafkasim.test(seeds=1)
+def test_it(cluster):
+    cluster.run_for(float(next(counter)))
+"""
+    run(pytester, source).assert_outcomes(passed=1)
+    result = run(pytester, source, "--kafkasim-check-determinism")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*not deterministic: seed 0*"])
 
 
 def test_a_replay_file_of_a_campaign_runs_with_its_sizes(pytester: pytest.Pytester) -> None:
