@@ -51,6 +51,18 @@ def test_seek_beyond_the_end_resets(kit):
     assert kit.read(consumer, 1)[0].offset() == 0
 
 
+@pytest.mark.parametrize(("epoch", "again"), [(0, 0), (-1, 6)], ids=["with its epoch", "without"])
+def test_seek_compares_an_offset_with_its_epoch(kit, epoch, again):
+    """Told the epoch of the record before, it sees that the log ends earlier and goes on there; else the policy decides."""
+    topic, consumer = _reader(kit)
+    kit.read(consumer, 6)
+    consumer.seek(kit.ck.TopicPartition(topic, 0, 99, leader_epoch=epoch))
+    assert len(kit.values(kit.poll_for(4, consumer))) == again
+    kit.fill(topic, 1, start=100)
+    (message,) = kit.read(consumer, 1)
+    assert (message.offset(), message.value()) == (6, b"v100")
+
+
 def test_seek_of_an_unassigned_partition(kit):
     """Only an assigned partition can be sought."""
     topic, consumer = _reader(kit)

@@ -378,7 +378,7 @@ class Consumer(ClientHandle):
         """Go on from another offset of an assigned partition."""
         shell = self._open_shell()
         _require_partition(partition)
-        error = shell.call(self._engine.seek, _partition(partition), partition._offset)
+        error = shell.call(self._engine.seek, _partition(partition), partition._offset, partition._leader_epoch)
         self._require(error, f"Failed to seek to offset {partition.offset}")
 
     @c_arguments("O")

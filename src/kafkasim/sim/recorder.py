@@ -37,7 +37,7 @@ from kafkasim.core.model.history import (
     ShareDelivered,
     Sought,
 )
-from kafkasim.core.model.ids import NO_EPOCH, TopicPartition
+from kafkasim.core.model.ids import TopicPartition
 
 
 class History:
@@ -158,8 +158,8 @@ class RecordedConsumer(ConsumerEngine):
             self.history.record(Assigned(now_us, self.client, self.group, new, *named, offsets))
         return error
 
-    def seek(self, tp: TopicPartition, offset: int, now_us: int, leader_epoch: int = NO_EPOCH) -> ErrorCode:
-        error = super().seek(tp, offset, now_us, leader_epoch)
+    def seek(self, tp: TopicPartition, offset: int, leader_epoch: int, now_us: int) -> ErrorCode:
+        error = super().seek(tp, offset, leader_epoch, now_us)
         if error is ErrorCode.NONE:
             self.history.record(Sought(now_us, self.client, self.group, tp, offset))
         return error

@@ -17,7 +17,7 @@ from kafkasim.core.model.group_messages import (
     OffsetAndMetadata,
     OffsetCommitRequest,
 )
-from kafkasim.core.model.ids import TopicPartition
+from kafkasim.core.model.ids import NO_EPOCH, TopicPartition
 from kafkasim.core.model.messages import FetchRequest
 
 T0, T1 = TopicPartition("t", 0), TopicPartition("t", 1)
@@ -103,7 +103,7 @@ def test_seek_and_pause_drop_what_is_queued() -> None:
     engine.assign([(T0, 0)], 0)
     cluster.run(1)
     assert engine.has_items()
-    assert engine.seek(T0, 4, cluster.now_us) == ErrorCode.NONE
+    assert engine.seek(T0, 4, NO_EPOCH, cluster.now_us) == ErrorCode.NONE
     assert not engine.has_items()
     app = App(cluster, engine)
     run_apps(cluster, [app], 1.5)
@@ -115,17 +115,17 @@ def test_seek_and_pause_drop_what_is_queued() -> None:
     engine.resume([T0], cluster.now_us)
     run_apps(cluster, [app], 2)
     assert app.values == [b"4", b"5", b"6"]
-    assert engine.seek(T1, 0, cluster.now_us) == ErrorCode._STATE
+    assert engine.seek(T1, 0, NO_EPOCH, cluster.now_us) == ErrorCode._STATE
 
 
 def test_a_client_knows_the_partitions_of_topics_it_has_dealt_with() -> None:
     """A topic that was never used is unknown; once any of its partitions was looked at, another is merely unassigned."""
     engine = Cluster(t=1).consumer(enable_auto_offset_store=False)
-    assert engine.seek(T0, 0, 0) == ErrorCode._UNKNOWN_PARTITION
+    assert engine.seek(T0, 0, NO_EPOCH, 0) == ErrorCode._UNKNOWN_PARTITION
     assert engine.store_offsets([(T0, 1, -1, "")]) == [(T0, ErrorCode._UNKNOWN_PARTITION)]
     assert engine.pause([T0]) == [(T0, ErrorCode._UNKNOWN_PARTITION)]
     assert engine.position(T1) == -1001
-    assert engine.seek(T0, 0, 0) == ErrorCode._STATE
+    assert engine.seek(T0, 0, NO_EPOCH, 0) == ErrorCode._STATE
     assert engine.store_offsets([(T0, 1, -1, "")]) == [(T0, ErrorCode._STATE)]
     assert engine.pause([T0]) == [(T0, ErrorCode.NONE)]
 

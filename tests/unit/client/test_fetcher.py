@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 
+import pytest
 from tests.unit.client.fake_group import App, Cluster, run_apps
 
 from kafkasim.core.client.fetched import visible_batches
 from kafkasim.core.client.items import ConsumerError
 from kafkasim.core.client.subscription import Partition
 from kafkasim.core.model.errors import ErrorCode
-from kafkasim.core.model.ids import TopicPartition
+from kafkasim.core.model.ids import NO_EPOCH, TopicPartition
 from kafkasim.core.model.messages import AbortedTransaction, FetchRequest, ListOffsetsRequest
 from kafkasim.core.model.records import RecordBatch, batch_of
 
@@ -108,6 +109,25 @@ def test_an_offset_that_comes_with_its_epoch_is_compared_first() -> None:
         app = App(cluster, engine)
         run_apps(cluster, [app], 2)
         assert app.values == values
+
+
+@pytest.mark.parametrize(("epoch", "again"), [(0, [b"b", b"c"]), (NO_EPOCH, [b"c"])])
+def test_an_offset_that_is_sought_with_its_epoch_is_compared_first(epoch: int, again: list[bytes]) -> None:
+    """As with an assignment: reading goes on where the leader's log ended that epoch."""
+    cluster = Cluster(t=1)
+    log = cluster.logs[T0]
+    log.append([b"a"])
+    log.epoch = 1
+    log.epoch_ends[0] = 1
+    log.append([b"b"])
+    log.append([b"c"])
+    engine = cluster.consumer()
+    engine.assign([(T0, 0)], 0)
+    app = App(cluster, engine)
+    run_apps(cluster, [app], 2)
+    assert engine.seek(T0, 2, epoch, cluster.now_us) == ErrorCode.NONE
+    run_apps(cluster, [app], 2)
+    assert app.values == [b"a", b"b", b"c", *again]
 
 
 def test_offset_lookup_is_repeated_after_an_error_that_passes() -> None:

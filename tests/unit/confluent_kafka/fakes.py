@@ -221,8 +221,8 @@ class FakeConsumerEngine(_FakeEngine):
     def position_epoch(self, tp: TopicPartition) -> int:
         return 3 if tp in self.assigned else -1
 
-    def seek(self, tp: TopicPartition, offset: int, now_us: int) -> ErrorCode:
-        self.calls.append(("seek", tp, offset))
+    def seek(self, tp: TopicPartition, offset: int, leader_epoch: int, now_us: int) -> ErrorCode:
+        self.calls.append(("seek", tp, offset, leader_epoch))
         return self.answer
 
     def pause(self, tps: Any) -> list[Any]:

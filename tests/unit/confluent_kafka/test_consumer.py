@@ -329,13 +329,13 @@ def test_offset_calls(consumer: Consumer) -> None:
     asked = consumer.position([TopicPartition("t", 0), TopicPartition("t", 1)])
     assert [(tp.offset, tp.leader_epoch) for tp in asked] == [(7, 3), (-1001, None)]
     consumer.store_offsets(offsets=[TopicPartition("t", 0, 8)])
-    consumer.seek(TopicPartition("t", 0, 9))
+    consumer.seek(TopicPartition("t", 0, 9, leader_epoch=4))
     consumer.pause([TopicPartition("t", 0)])
     consumer.resume([TopicPartition("t", 0)])
     assert consumer.get_watermark_offsets(TopicPartition("t", 0), cached=True) == (1, 2)
     assert engine.calls == [
         ("store", [(T0, 8, -1, "")]),
-        ("seek", T0, 9),
+        ("seek", T0, 9, 4),
         ("pause", [T0]),
         ("resume", [T0]),
     ]

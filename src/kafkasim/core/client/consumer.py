@@ -33,7 +33,6 @@ from kafkasim.core.model.group_messages import OffsetAndMetadata
 from kafkasim.core.model.ids import (
     EARLIEST_TIMESTAMP,
     LATEST_TIMESTAMP,
-    NO_EPOCH,
     Draw,
     NodeId,
     TopicPartition,
@@ -254,7 +253,8 @@ class ConsumerEngine(ClientCore):
         """Leader epoch of the record before the position; NO_EPOCH unknown."""
         return self._partitions.of(tp).position_epoch
 
-    def seek(self, tp: TopicPartition, offset: int, now_us: int, leader_epoch: int = NO_EPOCH) -> ErrorCode:
+    def seek(self, tp: TopicPartition, offset: int, leader_epoch: int, now_us: int) -> ErrorCode:
+        """Go on at ``offset``; the leader epoch of the record before it is compared first (NO_EPOCH: unknown)."""
         partition = self._partitions.find(tp)
         if partition is None:
             return ErrorCode._UNKNOWN_PARTITION
