@@ -207,6 +207,56 @@ def test_unsubscribe_empties_the_assignment(kit):
     kit.wait(settled(consumer, 0), consumer)
 
 
+@pytest.mark.parametrize("where", ["before the callback", "in the callback", "in the callback, and subscribe"])
+def test_unsubscribe_during_a_revocation_makes_the_next_subscription_fatal(kit, where):
+    """Surprise: the member leaves in mid-rebalance, and then joins with less than a join must say."""
+    topic, group, called = kit.topic(partitions=4), kit.group(), []
+
+    def on_revoke(consumer, _partitions):
+        if where != "before the callback" and not called:
+            called.append(consumer.unsubscribe())
+            if where != "in the callback":
+                journal.subscribe(consumer, topic)
+
+    journal = Journal(revoke=on_revoke)
+    first = member(kit, CONSUMER, group, topic, journal=journal)
+    kit.wait(settled(first, 4), first)
+    second = member(kit, CONSUMER, group, topic)
+    if where == "before the callback":
+        kit.poll_for(2, second)  # The revocation waits for a poll of the first.
+        first.unsubscribe()
+    revoked = [("assign", [0, 1, 2, 3]), ("revoke", [2, 3]), ("revoke", [0, 1]), ("assign", [])]
+    seen = kit.wait(lambda: journal.events == revoked, first, second)
+    seen += kit.wait(settled(second, 4), first, second)
+    assert seen + kit.poll_for(2, first, second) == []  # Nor does a subscription made in the callback do anything.
+    journal.subscribe(first, topic)
+    (event,) = kit.poll_for(3, first, second)
+    kit.is_error(event.error(), "_FATAL", "ConsumerGroupHeartbeat fatal error: Broker: Invalid request")
+    assert (journal.events, kit.partitions(first), kit.partitions(second)) == (revoked, [], [0, 1, 2, 3])
+
+
+@pytest.mark.parametrize("where", ["before the callback", "in the callback"])
+def test_unsubscribe_during_an_assignment_harms_nothing(kit, where):
+    """What was assigned is revoked, and the next subscription brings it back."""
+    topic, called = kit.topic(partitions=4), []
+
+    def on_assign(consumer, _partitions):
+        if where == "in the callback" and not called:
+            called.append(consumer.unsubscribe())
+
+    journal = Journal(assign=on_assign)
+    consumer = member(kit, CONSUMER, kit.group(), topic, journal=journal)
+    if where == "before the callback":
+        kit.cluster.run_for(2)
+        consumer.unsubscribe()
+    taken_back = [("assign", [0, 1, 2, 3]), ("revoke", [0, 1, 2, 3])]
+    kit.wait(lambda: journal.events == taken_back, consumer)
+    assert kit.poll_for(1, consumer) == []
+    journal.subscribe(consumer, topic)
+    kit.wait(settled(consumer, 4), consumer)
+    assert journal.events == [*taken_back, ("assign", [0, 1, 2, 3])]
+
+
 def test_classic_and_newer_members_share_a_group(kit):
     """A member of the newer protocol takes a range group over; everybody keeps reading, and the group is of the newer kind."""
     topic, group, journal = kit.topic(partitions=2), kit.group(), Journal()
