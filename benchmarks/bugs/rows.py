@@ -13,9 +13,11 @@ from benchmarks.bugs.row import Row
 from benchmarks.bugs.services import SERVICES
 from benchmarks.bugs.settings import SETTINGS
 from benchmarks.bugs.shares import SHARES
+from benchmarks.bugs.truncation import TRUNCATION
 
 ROWS: tuple[Row, ...] = (
     *REPLICATION,
+    *TRUNCATION,
     *MOVES,
     *NEAR_READS,
     *SETTINGS,

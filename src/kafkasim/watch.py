@@ -149,7 +149,9 @@ class Watch:
             replica = None if node is None or node.broker is None else node.broker.data_plane.replica(event.subject)  # type: ignore[arg-type]
             if replica is not None:
                 epoch: Any = dict(event.fields)["leader_epoch"]
-                self.oracle.on_leader(event.node, (replica.log.topic_id, replica.tp.partition), epoch)
+                followers = getattr(replica, "followers", ())
+                heard = {follower.node_id: follower.log_end for follower in followers if follower.log_end >= 0}
+                self.oracle.on_leader(event.node, (replica.log.topic_id, replica.tp.partition), epoch, heard)
         elif kind == "controller-active":
             active_epoch: Any = dict(event.fields)["epoch"]
             self.oracle.on_controller(event.node, active_epoch)

@@ -3,7 +3,8 @@
 Mirrors:  KIP-966: whoever is in ISR or ELR holds every committed record; up to min.insync.replicas - 1 of them may lose data at once.
 Inputs:   a history: what power losses and replaced disks took, the committed metadata log, who began to lead with which log end.
 Rule 1:   a partition is over its budget when nobody in ISR and ELR is left whole, and at least min.insync.replicas of them were harmed
-          before they were healed, one of them by a loss of data. A replica is healed when it joins the ISR again, or is seen to hold
+          before they were healed, one of them by a loss of data. A replica is healed when it catches up and joins the ISR again (to
+          be elected from the ELR is not to catch up), when another joins the ISR that it leads, or when it is seen to hold
           everything at the next loss and its broker has registered since: until then the controller may have to strike it.
           A killed process loses nothing; but the controller cannot know, and strikes its replicas from ISR and ELR when it comes back:
           that is harm too.
@@ -350,11 +351,11 @@ class Budget:
         if record.elr is not None:
             part.elr = record.elr
         if record.isr is not None:
-            joined = [node for node in record.isr if node not in part.isr]
+            joined = [node for node in record.isr if node not in part.isr and node != record.leader]
             part.isr = record.isr
             for node in [node for node in part.harmed if node not in part.isr]:
                 part.away[node] = None
-            for node in [node for node in joined if node in part.away]:
+            for node in [node for node in part.isr if joined and node in part.away]:
                 del part.away[node], part.harmed[node]
             part.is_cleared &= len(part.isr) < self._min_insync_now(part.tp.topic)
         part.strangers = dict.fromkeys(node for node in (*part.strangers, *leaving) if node in part.elr)

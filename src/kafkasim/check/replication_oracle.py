@@ -6,8 +6,9 @@ Rule 1:   the truth is ``_Committed``: what a leader's high watermark has passed
           (leader recovery state RECOVERING) gives up a part of it: that is allowed, and told.
 Rule 2:   batches travel by reference, so two logs agree at an offset if the same object stands there.
 Rule 3:   leaders of epochs before the last unclean election say nothing about the truth any more. Nor is anything said of a
-          partition whose log was compacted, or whose ELR outlived a reassignment and elected an incomplete leader, or of a
-          cluster whose metadata log contradicts itself.
+          partition whose log was compacted, or of a cluster whose metadata log contradicts itself; nor after Kafka's own mistakes
+          (docs/fidelity.md): an ELR that outlived a reassignment elected an incomplete leader, or a leader skipped epochs in which
+          others led and went on with the log ends that it had known of its followers.
 Rule 4:   a partition without records costs nothing, and what is below the start of the log is forgotten.
 Rule 5:   an incomplete leader is told once: what it has is the truth from then on, as it is for its followers.
 Differs:  LastKnownElr holds the last leader only, as Kafka 4.3 writes it; KIP-966 plans as many as min.insync.replicas.
@@ -16,7 +17,7 @@ Differs:  LastKnownElr holds the last leader only, as Kafka 4.3 writes it; KIP-9
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import attrs
 
@@ -44,6 +45,9 @@ _CAUSES = {
     "weak-ack": "acknowledged before it was committed",
     "convergence": "replicas differ after all was healed",
 }
+
+
+_MISJUDGED = "its leader skipped epochs in which others led, and believed what it had heard before, as Kafka 4.3 does"
 
 
 class _Batches:
@@ -111,9 +115,18 @@ class _Partition:
     #: Nothing is said of it any more: a cleaned batch is another object than the one that was committed; and where an ELR that
     #: outlived a reassignment has elected a leader that lacks records, one that has them may be elected again.
     is_unjudged: bool = False
+    #: Followers whose log ends the leader remembers from an epoch before, though they have cut them since.
+    misjudged: dict[NodeId, int] = attrs.field(factory=dict)
     #: The newest epoch that a leader began, and the newest one that began with an unclean election.
     leader_epoch: int = -1
     lineage_epoch: int = -1
+
+
+def _holds_all(copy: _Copy, leader: _Copy, end: int) -> bool:
+    """Whether a log is its leader's, up to ``end``."""
+    return copy.log.end >= end and all(
+        copy.log.holds(batch) for batch in leader.log.between(max(copy.log.start, leader.log.start), end)
+    )
 
 
 class ReplicationOracle:
@@ -170,8 +183,8 @@ class ReplicationOracle:
 
     # --- leaders and marks -------------------------------------------------------------------------------------------
 
-    def on_leader(self, node: NodeId, key: Key, epoch: int) -> None:
-        """B1: who is elected cleanly holds everything that was committed."""
+    def on_leader(self, node: NodeId, key: Key, epoch: int, heard: Mapping[NodeId, int] | None = None) -> None:
+        """B1: who is elected cleanly holds everything that was committed. ``heard``: log ends that it knows from an epoch before."""
         self.report.count("elections")
         partition = self._partitions.get(key)
         if partition is None or partition.is_unjudged or self.metadata.is_contradictory:
@@ -184,6 +197,11 @@ class ReplicationOracle:
         unclean = view is not None and any(partition.leader_epoch < e <= epoch for e in view.unclean_epochs)
         partition.leader_epoch = epoch
         copy = partition.copies.setdefault(node, _Copy())
+        partition.misjudged = {
+            follower: end
+            for follower, end in (heard or {}).items()
+            if not _holds_all(partition.copies.get(follower) or _Copy(), copy, end)
+        }
         disagreement = self._disagreement(partition, copy, partition.committed.end)
         if unclean:
             self._give_up(key, partition, copy, epoch)
@@ -279,6 +297,11 @@ class ReplicationOracle:
             if not is_exact and copy.log.end >= end < copy.verified + _LOOKED_AT:
                 continue
             disagreement = self._disagreement(partition, copy, end)
+            if disagreement is not None and node in partition.misjudged:
+                text = f"broker {node}: {disagreement}"
+                self.report.allow("candidate-completeness", f"{self._name(key)}: {text} ({_MISJUDGED})")
+                partition.is_unjudged = True
+                return
             if disagreement is not None:
                 self._add(
                     "candidate-completeness", key, f"broker {node} of ISR {view.isr} or ELR {view.elr}: {disagreement}"

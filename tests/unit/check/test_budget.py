@@ -148,6 +148,19 @@ def test_a_replica_that_came_back_into_the_isr_is_whole() -> None:
     assert run.excuse() is None
 
 
+def test_a_replica_that_is_elected_from_the_elr_has_not_caught_up() -> None:
+    """It was harmed and still is: the other one, killed and struck, was the last that held everything."""
+    run = Run(isr=(1, 2))
+    run.harm(2, 1)
+    run.change(leader=-1, isr=(), elr=(1, 2), last_known_elr=(1,))
+    run.elect(2, 0, isr=(2,), elr=(1,))
+    run.metadata(RegisterBrokerRecord(1, "i1", 9, "h", 1, None, fenced=True), PartitionChangeRecord("one", 0, elr=()))
+    assert [overrun.tp for overrun in run.budget.overruns] == [TP]
+    run.change(isr=(2, 3))
+    run.harm(3, 2)
+    assert len(run.budget.overruns) == 1, "another has joined: what the leader has is the truth"
+
+
 def test_who_is_out_of_sync_does_not_count() -> None:
     """A lagging follower without power takes nothing from what the others hold; in the ELR it would."""
     for elr, is_excused in (((), False), ((2,), True)):

@@ -204,6 +204,25 @@ def test_a_reassignment_that_did_not_wait_excuses_nothing(run: Run) -> None:
     assert run.broken == ["candidate-completeness"]
 
 
+def test_a_leader_that_skipped_epochs_may_believe_too_much(run: Run) -> None:
+    """Kafka keeps what it heard of followers: they have cut their logs since, and it commits what they lack."""
+    run.append(run.batch(0), 1, 2)
+    run.oracle.on_leader(2, KEY, 1)
+    run.oracle.on_cut(2, KEY, 0, 0)
+    run.change(leader=2)
+    run.change(leader=1, isr=(1, 2))
+    run.oracle.on_leader(1, KEY, 2, {2: 1})
+    run.mark(1, 1, 1, epoch=2)
+    assert run.broken == []
+    assert [finding.invariant for finding in run.oracle.report.allowed] == ["candidate-completeness"]
+    other = Run()
+    other.append(other.batch(0), 1)
+    other.change(isr=(1, 2))
+    other.oracle.on_leader(1, KEY, 1, {})
+    other.mark(1, 1, 1, epoch=1)
+    assert other.broken == ["candidate-completeness"], "who has heard nothing has no excuse"
+
+
 def test_who_catches_up_is_no_stranger_any_more(run: Run) -> None:
     """The mark of an ELR that outlived a reassignment goes as soon as the ISR takes the replica in."""
     run.append(run.batch(0), 1, 2)

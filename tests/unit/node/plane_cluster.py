@@ -127,15 +127,17 @@ class PlaneCluster:
         if publish and self.auto_publish:
             self.publish()
 
-    def publish(self, *nodes: int) -> None:
+    def publish(self, *nodes: int, up_to: int | None = None) -> None:
+        """``up_to``: so many of the records; None: all."""
+        end = len(self.records) if up_to is None else up_to
         for node in nodes or list(self.brokers):
             broker = self.brokers.get(node)
-            if broker is None or broker.seen == len(self.records):
+            if broker is None or broker.seen >= end:
                 continue
             delta = ImageDelta()
-            for record in self.records[broker.seen :]:
+            for record in self.records[broker.seen : end]:
                 broker.image.replay(record, delta)
-            broker.seen = len(self.records)
+            broker.seen = end
             broker.plane.on_image(delta, self.now_us)
             self.drain(node)
 

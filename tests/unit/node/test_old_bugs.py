@@ -97,6 +97,33 @@ def test_a_zombie_follower_does_not_get_into_the_isr(protected: bool) -> None:
 
 
 @protected
+def test_nobody_cuts_a_log_by_the_word_of_another_epoch(protected: bool) -> None:
+    """KIP-320: who leads again has not heard of it, still holds what it will cut, and so keeps others from cutting it."""
+    cluster = PlaneCluster(3, features={"truncation_epoch_check": protected})
+    tp = cluster.topic()
+    cluster.produce(1, tp, b"x")
+    cluster.run_for(1)
+    cluster.auto_publish = False
+    cluster.cut[2] = None
+    cluster.produce(1, tp, b"a", acks=1)  # reaches 3, and not 2
+    cluster.run_for(0.1)
+    cluster.cut.clear()
+    cluster.elect(tp, 2)
+    cluster.publish(2)
+    first = len(cluster.records)
+    cluster.elect(tp, 1)
+    cluster.publish(3)  # asks 1, which is in the first epoch as yet, once its fetch is over
+    cluster.run_for(0.7)
+    cluster.publish(1, up_to=first)  # 1 follows 2, and cuts its log
+    cluster.run_for(0.1)
+    cluster.publish(1, 2)
+    cluster.produce(1, tp, b"b", acks=1)
+    cluster.run_for(3)
+    assert cluster.values(1, tp) == [b"x", b"b"]
+    assert cluster.values(3, tp) == ([b"x", b"b"] if protected else [b"x", b"a"])
+
+
+@protected
 def test_a_replica_that_joins_holds_the_high_watermark_back(protected: bool) -> None:
     """KIP-497: the controller may have put it into the ISR, and elect it, before the leader hears of that."""
     cluster = PlaneCluster(3, features={"maximal_isr": protected})

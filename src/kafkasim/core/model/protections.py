@@ -23,6 +23,8 @@ class Protections:
     epoch_answer_below: bool = True
     #: KIP-320. Off: nobody checks the leader epoch of a fetch, so a zombie follower or leader is taken for a live one.
     fetch_epoch_check: bool = True
+    #: KIP-320. Off: a follower cuts its log as told by its leader of whatever epoch, even one that is about to cut its own.
+    truncation_epoch_check: bool = True
     #: KIP-320. Off: metadata and redirections carry no leader epoch, so that consumers cannot ask whether their position survived.
     leader_epoch_in_metadata: bool = True
     #: KAFKA-14372. Off: the leader sends consumers to a replica of their rack though it is not in sync, and as far behind as can be.

@@ -13,11 +13,14 @@ from typing import Any
 
 from kafkasim.core.model.effects import NEVER_US, REPLICATION_CHANNEL, Close
 from kafkasim.core.model.errors import ErrorCode
-from kafkasim.core.model.ids import EARLIEST_TIMESTAMP, LATEST_TIMESTAMP, NodeId
+from kafkasim.core.model.ids import EARLIEST_TIMESTAMP, LATEST_TIMESTAMP, NO_EPOCH, NodeId
 from kafkasim.core.model.messages import (
     FetchResponse,
     ListOffsetsRequest,
     ListOffsetsResponse,
+    OffsetForLeaderEpochRequest,
+    OffsetForLeaderEpochResponse,
+    PartitionEpochQuery,
     PartitionFetched,
     PartitionListOffsets,
 )
@@ -89,6 +92,8 @@ class Following:
         if self.stopped or fetcher.in_flight:
             return
         fetcher.wake(now_us)
+        for replica in self._truncation.questions(fetcher.members):
+            self._ask_epoch_end(fetcher, replica, now_us)
         ctx = self._partitions.ctx
         request = fetcher.build_request(
             ctx.node_id,
@@ -185,6 +190,48 @@ class Following:
             fetcher.hold(replica, FAILED)
         else:
             fetcher.delay(replica, now_us + self._backoff_us)
+
+    # --- before KIP-320: compare, then fetch -----------------------------------------------------------------------
+
+    def _ask_epoch_end(self, fetcher: LeaderFetcher, replica: FollowerReplica, now_us: int) -> None:
+        """Where did the epoch of the last record end? The question names no epoch that the leader must be in."""
+        fetcher.hold(replica, DELAYED)
+        epoch = replica.leader_epoch
+
+        def answered(response: Any, error: ErrorCode, now_us: int) -> None:
+            if replica.fetcher is fetcher and replica.leader_epoch == epoch:
+                self._on_epoch_end(fetcher, replica, response, now_us)
+
+        self._partitions.ctx.requests.send(
+            fetcher.leader_id,
+            OffsetForLeaderEpochRequest([PartitionEpochQuery(replica.tp, replica.log.latest_epoch)]),
+            answered,
+            timeout_us=_REQUEST_TIMEOUT_US,
+            now_us=now_us,
+            channel=REPLICATION_CHANNEL,
+        )
+
+    def _on_epoch_end(
+        self,
+        fetcher: LeaderFetcher,
+        replica: FollowerReplica,
+        response: OffsetForLeaderEpochResponse | None,
+        now_us: int,
+    ) -> None:
+        end = None if response is None else response.partitions[0]
+        if end is None or end.error is not _NONE:
+            fetcher.delay(replica, now_us + self._backoff_us)
+        else:
+            if end.leader_epoch < 0:
+                replica.truncate_to(replica.high_watermark)
+            else:
+                replica.truncate_for(end.leader_epoch, end.end_offset)
+            if end.leader_epoch < 0 or replica.log.latest_epoch in (NO_EPOCH, end.leader_epoch):
+                self._truncation.agreed(replica)
+            self._partitions.ctx.note("truncated", replica.tp, log_end=replica.log.end)
+            fetcher.resume(replica)
+            self._send(fetcher, now_us)
+        self._find_deadline()
 
     # --- out of range ----------------------------------------------------------------------------------------------
 

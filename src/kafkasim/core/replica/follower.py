@@ -71,6 +71,10 @@ class FollowerReplica:
     def log_end(self) -> int:
         return self.log.end
 
+    @property
+    def is_fetching(self) -> bool:
+        return self.fetch_state == FETCHING
+
     def on_fetched(self, part: PartitionFetched) -> bool:
         """Append what came and take the leader's high watermark and log start; True if the high watermark moved."""
         log = self.log

@@ -8,7 +8,7 @@ Rule 2:   what an older rule has to remember it keeps here, so that replicas car
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container, Sequence
 from typing import TYPE_CHECKING
 
 from kafkasim.core.log.log import Log
@@ -39,6 +39,10 @@ class TruncationOnFetch:
     def agreed(self, replica: FollowerReplica) -> None:
         """The leader found nothing to cut."""
 
+    def questions(self, members: Container[FollowerReplica]) -> Sequence[FollowerReplica]:
+        """Who has to ask its leader where their logs part before it may fetch."""
+        return ()
+
 
 class TruncationAtHighWatermark(TruncationOnFetch):
     """Before KIP-101: what is above the own high watermark goes at once, and nobody compares epochs."""
@@ -68,6 +72,22 @@ class TruncationBeforeFetching(TruncationOnFetch):
 
     def agreed(self, replica: FollowerReplica) -> None:
         self._comparing.pop(replica, None)
+
+
+class TruncationByQuestion(TruncationBeforeFetching):
+    """The same by a request of its own, which the leader answers in whatever epoch it is; the fetches after it are fenced."""
+
+    __slots__ = ()
+
+    def begin(self, replica: FollowerReplica) -> None:
+        if replica.log.latest_epoch != NO_EPOCH:
+            self._comparing[replica] = None
+
+    def last_fetched_epoch(self, replica: FollowerReplica) -> int:
+        return NO_EPOCH
+
+    def questions(self, members: Container[FollowerReplica]) -> Sequence[FollowerReplica]:
+        return [replica for replica in self._comparing if replica in members and replica.is_fetching]
 
 
 # --- where an epoch ended, as a leader tells it ------------------------------------------------------------------------
@@ -151,6 +171,8 @@ def rules_of(protections: Protections = ALL_PROTECTIONS) -> ReplicationRules:
         truncation: TruncationOnFetch = TruncationAtHighWatermark()
     elif not protections.fetch_epoch_check:
         truncation = TruncationBeforeFetching()
+    elif not protections.truncation_epoch_check:
+        truncation = TruncationByQuestion()
     else:
         truncation = TruncationOnFetch()
     return ReplicationRules(
