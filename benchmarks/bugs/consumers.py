@@ -12,156 +12,64 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from benchmarks.bugs.row import Row
-from benchmarks.bugs.work import CONSUMER, GROUP, TOPIC
-from kafkasim import sinks
+from benchmarks.bugs.work import (
+    CONSUMER,
+    TOPIC,
+    WORK_S,
+    Newest,
+    Stage,
+    Traffic,
+    Worker,
+    consumer_of,
+    messages,
+    staged,
+    try_commit,
+    works_first,
+)
 from kafkasim.confluent_kafka import KafkaException, TopicPartition
-from kafkasim.core.model.history import Committed, Delivered, Effected
 from kafkasim.explore.trial import Scenario
-from kafkasim.handle import Cluster
 
-_RECORDS = 40
-_GAP_S = 0.1
-_WORK_S = 0.01
-_LAST_WORK_S = 3.0
-#: Longer than a session, after which a dead member's partitions have a new owner.
-_NEVER_AGAIN_S = 12.0
-
-Worker = Callable[[Cluster, sinks.Sink], None]
+#: Records do not come in step with commits and heartbeats.
+_TRAFFIC = Traffic(keys=4, gap_s=0.097)
 
 
-def consuming(
+def _consuming(
     name: str,
     worker: Worker,
-    *,
-    workers: int = 2,
-    records: int = _RECORDS,
-    keys: int = 4,
     promises: Mapping[str, bool],
+    *,
     versioned: bool = False,
-    during: Callable[[Cluster, sinks.Sink], object] | None = None,
+    during: Callable[[Stage], None] | None = None,
 ) -> Scenario:
-    """``workers`` of one group work on ``records`` of two partitions; ``versioned``: their sink knows what it has applied."""
-
-    def prepare(cluster: Cluster) -> None:
-        cluster.create_topic(TOPIC, partitions=2, config={"min.insync.replicas": 2})
-        cluster.guarantee(GROUP, topics=TOPIC, **promises)
-        sink = sinks.Sink(cluster, "invoices", Applied() if versioned else None, group=GROUP)
-        cluster.bench_sink = sink  # type: ignore[attr-defined]
-        for number in range(workers):
-            cluster.spawn(worker, cluster, sink, name=f"worker-{number + 1}")
-        cluster.wait_for_assignment(GROUP, workers)
-
-    def body(cluster: Cluster) -> None:
-        sink = cluster.bench_sink  # type: ignore[attr-defined]
-        if during is not None:
-            during(cluster, sink)
-        producer = cluster.producer(acks="all", linger_ms=0)
-        for number in range(records):
-            producer.produce(TOPIC, b"%d" % number, b"key-%d" % (number % keys))
-            producer.poll(0)
-            cluster.run_for(_GAP_S)
-        producer.flush(10)
-
-    return Scenario(
-        name,
-        body,
-        prepare,
-        {"brokers": 3, "controllers": 1, "config": {"group.initial.rebalance.delay.ms": 0}},
-        partitions=(f"{TOPIC}-0", f"{TOPIC}-1"),
-        clients=tuple(f"worker-{number + 1}" for number in range(workers)),
-        settle_s=40.0,
-        span_s=records * _GAP_S,
-        settled=is_worked_off,
-    )
-
-
-def is_worked_off(cluster: Cluster) -> bool:
-    """Nobody has worked for a while, and everything is committed; or for so long that nobody will. Looked at twice a second."""
-    if cluster.now < getattr(cluster, "bench_next_look_s", 0.0):
-        return False
-    cluster.bench_next_look_s = cluster.now + 0.5  # type: ignore[attr-defined]
-    quiet_s = cluster.now - _last_work_s(cluster)
-    if quiet_s < _LAST_WORK_S:
-        return False
-    groups = dict.fromkeys(event.group for event in cluster.history if isinstance(event, Delivered))
-    return quiet_s > _NEVER_AGAIN_S or all(cluster.lag(group).total.last == 0 for group in groups)
-
-
-def _last_work_s(cluster: Cluster) -> float:
-    for event in reversed(cluster.history.events):
-        if isinstance(event, Delivered | Effected | Committed):
-            return event.at_us / 1e6
-    return 0.0
-
-
-class Applied:
-    """A sink's own memory: what it has applied of each partition, so that a record counts once and nothing older comes after."""
-
-    def __init__(self) -> None:
-        self._highest: dict[tuple[str, int], int] = {}
-
-    def __call__(self, message: Any) -> object:
-        place = message.topic(), message.partition()
-        if message.offset() <= self._highest.get(place, -1):
-            return sinks.ALREADY_APPLIED
-        self._highest[place] = message.offset()
-        return None
-
-
-def _messages(consumer: Any) -> Any:
-    """Poll for ever."""
-    while True:
-        message = consumer.poll(1.0)
-        if message is not None and message.error() is None:
-            yield message
-
-
-def _consumer(cluster: Cluster, sink: sinks.Sink, **more: object) -> Any:
-    return cluster.consumer(
-        sink.group, [TOPIC], {**CONSUMER, **{key.replace("_", "."): value for key, value in more.items()}}
-    )
+    """Two workers of one group; ``versioned``: their sink knows what it has applied."""
+    memory = Newest if versioned else None
+    return staged(name, worker, promises=promises, memory=memory, traffic=_TRAFFIC, during=during)
 
 
 # --- commits and work -------------------------------------------------------------------------------------------------
 
 
-def commits_first(cluster: Cluster, sink: sinks.Sink) -> None:
-    consumer = _consumer(cluster, sink)
-    for message in _messages(consumer):
-        _try_commit(consumer, message)
-        cluster.run_for(_WORK_S)
-        sink(message)
+def commits_first(stage: Stage) -> None:
+    consumer = consumer_of(stage)
+    for message in messages(consumer):
+        try_commit(consumer, message)
+        stage.cluster.run_for(WORK_S)
+        stage.sink(message)
 
 
-def works_first(cluster: Cluster, sink: sinks.Sink) -> None:
-    consumer = _consumer(cluster, sink)
-    for message in _messages(consumer):
-        cluster.run_for(_WORK_S)
-        sink(message)
-        _try_commit(consumer, message)
-
-
-def _try_commit(consumer: Any, message: Any) -> None:
-    """What most people do: a commit that a rebalance has overtaken is not the end of the process."""
-    with contextlib.suppress(KafkaException):
-        consumer.commit(message, asynchronous=False)
-
-
-def stores_by_itself(cluster: Cluster, sink: sinks.Sink) -> None:
+def stores_by_itself(stage: Stage) -> None:
     """librdkafka's defaults: the offset is stored as the record is handed over, and committed soon after."""
-    consumer = _consumer(cluster, sink, enable_auto_commit=True, auto_commit_interval_ms=200)
-    for message in _messages(consumer):
-        cluster.run_for(9 * _WORK_S)
-        sink(message)
+    consumer = consumer_of(stage, enable_auto_commit=True, auto_commit_interval_ms=200)
+    for message in messages(consumer):
+        stage.cluster.run_for(9 * WORK_S)
+        stage.sink(message)
 
 
-def stores_when_done(cluster: Cluster, sink: sinks.Sink) -> None:
-    consumer = _consumer(
-        cluster, sink, enable_auto_commit=True, auto_commit_interval_ms=200, enable_auto_offset_store=False
-    )
-    for message in _messages(consumer):
-        cluster.run_for(9 * _WORK_S)
-        sink(message)
+def stores_when_done(stage: Stage) -> None:
+    consumer = consumer_of(stage, enable_auto_commit=True, auto_commit_interval_ms=200, enable_auto_offset_store=False)
+    for message in messages(consumer):
+        stage.cluster.run_for(9 * WORK_S)
+        stage.sink(message)
         _try_store(consumer, message)
 
 
@@ -170,51 +78,51 @@ def _try_store(consumer: Any, message: Any) -> None:
         consumer.store_offsets(message)
 
 
-def hands_to_a_thread(cluster: Cluster, sink: sinks.Sink) -> None:
+def hands_to_a_thread(stage: Stage) -> None:
     """Automatic commits, and a queue between poll and work: what is committed has not been worked on."""
-    _with_a_queue(cluster, sink, stores=False)
+    _with_a_queue(stage, stores=False)
 
 
-def hands_to_a_thread_and_stores_when_done(cluster: Cluster, sink: sinks.Sink) -> None:
-    _with_a_queue(cluster, sink, stores=True)
+def hands_to_a_thread_and_stores_when_done(stage: Stage) -> None:
+    _with_a_queue(stage, stores=True)
 
 
-def _with_a_queue(cluster: Cluster, sink: sinks.Sink, *, stores: bool) -> None:
-    consumer = _consumer(
-        cluster, sink, enable_auto_commit=True, auto_commit_interval_ms=200, enable_auto_offset_store=not stores
+def _with_a_queue(stage: Stage, *, stores: bool) -> None:
+    consumer = consumer_of(
+        stage, enable_auto_commit=True, auto_commit_interval_ms=200, enable_auto_offset_store=not stores
     )
     queue: deque[Any] = deque()
 
     def work() -> None:
         while True:
             if not queue:
-                cluster.run_for(0.05)
+                stage.cluster.run_for(0.05)
                 continue
             message = queue[0]
-            cluster.run_for(3 * _WORK_S)
-            sink(message)
+            stage.cluster.run_for(3 * WORK_S)
+            stage.sink(message)
             queue.popleft()
             if stores:
                 _try_store(consumer, message)
 
-    task = cluster.scheduler.current()
+    task = stage.cluster.scheduler.current()
     assert task is not None
-    cluster.spawn(work, host=task.host)
-    for message in _messages(consumer):
+    stage.cluster.spawn(work, host=task.host)
+    for message in messages(consumer):
         queue.append(message)
 
 
-def commits_out_of_order(cluster: Cluster, sink: sinks.Sink) -> None:
+def commits_out_of_order(stage: Stage) -> None:
     """Two records at a time, each commits its own offset when it is done: a later one overtakes an earlier one."""
-    _in_parallel(cluster, sink, in_order=False)
+    _in_parallel(stage, in_order=False)
 
 
-def commits_what_is_complete(cluster: Cluster, sink: sinks.Sink) -> None:
+def commits_what_is_complete(stage: Stage) -> None:
     """The same, but an offset is committed only when everything before it is done."""
-    _in_parallel(cluster, sink, in_order=True)
+    _in_parallel(stage, in_order=True)
 
 
-def _in_parallel(cluster: Cluster, sink: sinks.Sink, *, in_order: bool) -> None:
+def _in_parallel(stage: Stage, *, in_order: bool) -> None:
     open_offsets: dict[int, list[int]] = {}
     highest: dict[int, int] = {}
 
@@ -222,15 +130,15 @@ def _in_parallel(cluster: Cluster, sink: sinks.Sink, *, in_order: bool) -> None:
         for partition in partitions:
             open_offsets.pop(partition.partition, None)
 
-    consumer = cluster.consumer(sink.group, [], dict(CONSUMER))
+    consumer = stage.cluster.consumer(stage.sink.group, [], dict(CONSUMER))
     consumer.subscribe([TOPIC], on_revoke=on_revoke, on_lost=on_revoke)
-    task = cluster.scheduler.current()
+    task = stage.cluster.scheduler.current()
     assert task is not None
 
     def work(message: Any) -> None:
         partition, offset = message.partition(), message.offset()
-        cluster.run_for(_WORK_S * (30 if offset % 2 == 0 else 1))  # every other record takes longer than the next
-        sink(message)
+        stage.cluster.run_for(WORK_S * (30 if offset % 2 == 0 else 1))  # every other record takes longer than the next
+        stage.sink(message)
         waiting = open_offsets.get(partition)
         if waiting is None or offset not in waiting:
             return  # given away meanwhile
@@ -241,18 +149,18 @@ def _in_parallel(cluster: Cluster, sink: sinks.Sink, *, in_order: bool) -> None:
         with contextlib.suppress(KafkaException):
             consumer.commit(offsets=[TopicPartition(TOPIC, partition, commit)], asynchronous=False)
 
-    for message in _messages(consumer):
+    for message in messages(consumer):
         open_offsets.setdefault(message.partition(), []).append(message.offset())
         highest[message.partition()] = message.offset()
-        cluster.spawn(work, message, host=task.host)
+        stage.cluster.spawn(work, message, host=task.host)
 
 
 # --- rebalances -------------------------------------------------------------------------------------------------------
 
 
-def _in_batches(cluster: Cluster, sink: sinks.Sink, *, commits_on_revoke: bool) -> None:
+def _in_batches(stage: Stage, *, commits_on_revoke: bool) -> None:
     """Commits every eighth record; what is uncommitted when partitions go is worked on again by their next owner."""
-    consumer = cluster.consumer(sink.group, [], dict(CONSUMER))
+    consumer = stage.cluster.consumer(stage.sink.group, [], dict(CONSUMER))
     dirty = 0
 
     def commit() -> None:
@@ -266,38 +174,34 @@ def _in_batches(cluster: Cluster, sink: sinks.Sink, *, commits_on_revoke: bool) 
             commit()
 
     consumer.subscribe([TOPIC], on_revoke=on_revoke)
-    for message in _messages(consumer):
-        cluster.run_for(_WORK_S)
-        sink(message)
+    for message in messages(consumer):
+        stage.cluster.run_for(WORK_S)
+        stage.sink(message)
         dirty += 1
-        if dirty == 8 or message.offset() >= _RECORDS // 2 - 4:
+        if dirty == 8 or message.offset() >= _TRAFFIC.records // 2 - 4:
             commit()
 
 
-def forgets_to_commit_on_revoke(cluster: Cluster, sink: sinks.Sink) -> None:
-    _in_batches(cluster, sink, commits_on_revoke=False)
+def forgets_to_commit_on_revoke(stage: Stage) -> None:
+    _in_batches(stage, commits_on_revoke=False)
 
 
-def commits_on_revoke(cluster: Cluster, sink: sinks.Sink) -> None:
-    _in_batches(cluster, sink, commits_on_revoke=True)
+def commits_on_revoke(stage: Stage) -> None:
+    _in_batches(stage, commits_on_revoke=True)
 
 
-def _somebody_joins(worker: Worker) -> Callable[[Cluster, sinks.Sink], None]:
+def _somebody_joins(stage: Stage) -> None:
     """A third member joins while the work goes on: the rebalance that the row is about."""
-
-    def during(cluster: Cluster, sink: sinks.Sink) -> None:
-        cluster.at(cluster.now + 1.3, lambda: cluster.spawn(worker, cluster, sink, name="worker-late"))
-
-    return during
+    stage.after(0.9, lambda: stage.cluster.spawn(stage.worker, stage, name="worker-late"))
 
 
-def works_too_long(cluster: Cluster, sink: sinks.Sink) -> None:
+def works_too_long(stage: Stage) -> None:
     """Some records take longer than max.poll.interval.ms: the group gives them away, and the work goes on."""
-    consumer = _consumer(cluster, sink)
-    for message in _messages(consumer):
-        cluster.run_for(9.0 if message.offset() == 5 else _WORK_S)
-        sink(message)
-        _try_commit(consumer, message)
+    consumer = consumer_of(stage)
+    for message in messages(consumer):
+        stage.cluster.run_for(9.0 if message.offset() == 5 else WORK_S)
+        stage.sink(message)
+        try_commit(consumer, message)
 
 
 # --- the rows ---------------------------------------------------------------------------------------------------------
@@ -305,19 +209,17 @@ def works_too_long(cluster: Cluster, sink: sinks.Sink) -> None:
 _LOSS = {"at_least_once": True}
 
 
-def _pair(
-    name: str, sound: Worker, broken: Worker, promises: Mapping[str, bool], **more: Any
-) -> Callable[[bool], Scenario]:
-    return lambda protection: consuming(name, sound if protection else broken, promises=promises, **more)
+def _pair(name: str, sound: Worker, broken: Worker, promises: Mapping[str, bool]) -> Callable[[bool], Scenario]:
+    return lambda protection: _consuming(name, sound if protection else broken, promises)
 
 
-def _sink_pair(name: str, worker: Worker, promises: Mapping[str, bool], **more: Any) -> Callable[[bool], Scenario]:
-    return lambda protection: consuming(name, worker, promises=promises, versioned=protection, **more)
+def _sink_pair(name: str, worker: Worker, promises: Mapping[str, bool]) -> Callable[[bool], Scenario]:
+    return lambda protection: _consuming(name, worker, promises, versioned=protection)
 
 
 def _churn(protection: bool) -> Scenario:
     worker = commits_on_revoke if protection else forgets_to_commit_on_revoke
-    return consuming("no-commit-on-revoke", worker, promises={"at_most_once": True}, during=_somebody_joins(worker))
+    return _consuming("no-commit-on-revoke", worker, {"at_most_once": True}, during=_somebody_joins)
 
 
 CONSUMERS: tuple[Row, ...] = (
@@ -348,7 +250,7 @@ CONSUMERS: tuple[Row, ...] = (
         "automatic commits with a queue",
         _pair("auto-commit-and-threads", hands_to_a_thread_and_stores_when_done, hands_to_a_thread, _LOSS),
         ("at-least-once",),
-        twins=(("one by one", lambda: consuming("one by one", stores_when_done, promises=_LOSS)),),
+        twins=(("one by one", lambda: _consuming("one by one", stores_when_done, _LOSS)),),
     ),
     Row(
         "35",

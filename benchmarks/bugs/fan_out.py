@@ -7,15 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from benchmarks.bugs.consumers import (
-    Worker,
-    commits_first,
-    hands_to_a_thread,
-    is_worked_off,
-    works_first,
-)
+from benchmarks.bugs.consumers import commits_first, hands_to_a_thread
 from benchmarks.bugs.row import Row
-from benchmarks.bugs.work import TOPIC
+from benchmarks.bugs.work import TOPIC, Quiet, Stage, Worker, is_all_committed, works_first
 from kafkasim import sinks
 from kafkasim.explore.trial import Scenario
 from kafkasim.handle import Cluster
@@ -53,7 +47,8 @@ def fan_out(
             cluster.guarantee(topics=TOPIC, no_loss=True)
         for group, worker in workers.items():
             cluster.guarantee(group, topics=TOPIC, at_least_once=True)
-            cluster.spawn(worker, cluster, sinks.Sink(cluster, f"{group} table", group=group), name=group)
+            stage = Stage(cluster, sinks.Sink(cluster, f"{group} table", group=group), worker, workers=1)
+            cluster.spawn(worker, stage, name=group)
         for group in workers:
             cluster.wait_for_assignment(group, 1)
 
@@ -83,8 +78,12 @@ def fan_out(
         clients=GROUPS if harms_clients else (),
         settle_s=60.0,
         span_s=_RECORDS * _GAP_S,
-        settled=is_worked_off,
+        settled=Quiet(_is_all_committed),
     )
+
+
+def _is_all_committed(cluster: Cluster) -> bool:
+    return all(is_all_committed(cluster, group) for group in GROUPS)
 
 
 def _sound() -> Scenario:

@@ -231,7 +231,7 @@ class Newest:
 def consumer_of(stage: Stage, **more: object) -> Any:
     """A subscribed consumer; ``auto_offset_reset="latest"`` and so on."""
     settings = {**CONSUMER, **{key.replace("_", "."): value for key, value in more.items()}}
-    return stage.cluster.consumer(GROUP, [TOPIC], settings)
+    return stage.cluster.consumer(stage.sink.group, [TOPIC], settings)
 
 
 def messages(consumer: Any) -> Iterator[Any]:
