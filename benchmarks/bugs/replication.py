@@ -44,7 +44,15 @@ SLOWER_MS = (0, 0, 0, 3, 30, 150)
 #: How long requests wait that come late.
 LATE_MS = (0, 30, 1500, 3000)
 #: Found where a replica that may lead lacks what was committed, or holds something else there.
-LOSS = ("leader-completeness", "candidate-completeness", "log-matching", "acked-loss", "weak-ack")
+LOSS = (
+    "leader-completeness",
+    "candidate-completeness",
+    "quorum-superset",
+    "global-survival",
+    "log-matching",
+    "acked-loss",
+    "weak-ack",
+)
 
 
 def replicated(

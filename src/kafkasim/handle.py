@@ -379,13 +379,13 @@ class Cluster(SimulatedCluster):
         from kafkasim.check.run import check_history
 
         report = Report()
-        views = self._log_views()
-        budget = budget_of(self.history.events, views)
+        views, events = self._log_views(), self.history.events
+        budget = budget_of(events, views)
         if self.watch is not None:
             report.take(self.watch.report(budget))
         for watched in self.watched:
             report.take(watched)
-        report.take(check_history(self.history.events, views, guarantees=self._guarantees, budget=budget))
+        report.take(check_history(events, views, guarantees=self._guarantees, budget=budget, now_us=self.now_us))
         for task in self.scheduler.failed:
             report.add("task-failed", f"task {task.name!r} ended with {task.exception!r}")
         report.sort()
@@ -436,5 +436,6 @@ class Cluster(SimulatedCluster):
                     replica is not None,
                     is_unclean,
                     self.log(state.tp, committed=False),
+                    delete_retention_ms=image.topic_int(topic.name, "delete.retention.ms"),
                 )
         return views

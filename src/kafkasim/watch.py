@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from kafkasim.check.committed import ReplicaLog, Truth
 from kafkasim.check.replication_oracle import ReplicationOracle
 from kafkasim.check.report import Report
+from kafkasim.check.told import check_told
 from kafkasim.core.log.log import Log
 from kafkasim.core.log.settings import LogSettings
 from kafkasim.core.model.effects import Note
-from kafkasim.core.model.errors import ErrorCode
-from kafkasim.core.model.history import Acked, Happened, HistoryEvent
-from kafkasim.core.model.ids import NodeId, TopicPartition
+from kafkasim.core.model.history import Happened
+from kafkasim.core.model.ids import NO_EPOCH, NodeId, TopicPartition
 from kafkasim.core.model.records import RecordBatch
 from kafkasim.sim.cluster import SimulatedCluster
 
@@ -33,32 +34,42 @@ _TAKEN = ("metadata-committed", "became leader", "controller-active", "disk repl
 
 
 class WatchedLog(Log):
-    """Tells the oracle what is done to it."""
+    """Tells the oracle what is done to it, but for what followers append: that is looked at when it is committed."""
 
-    __slots__ = ("_key", "_node", "_oracle")
+    __slots__ = ("_oracle", "_writes_in", "due", "node", "partition", "truth", "verified")
 
     def __init__(
-        self, oracle: ReplicationOracle, node: NodeId, key: tuple[str, int], topic_id: str, settings: LogSettings
+        self, oracle: ReplicationOracle, node: NodeId, partition: int, topic_id: str, settings: LogSettings
     ) -> None:
         super().__init__(topic_id, settings)
         self._oracle = oracle
-        self._node = node
-        self._key = key
-        oracle.on_new_log(node, key)
+        self._writes_in = NO_EPOCH
+        self.node = node
+        self.partition = partition
+        self.truth: Truth | None = None
+        self.verified = self.due = 0
+        oracle.on_new_log(self)
 
-    def append(self, batch: RecordBatch) -> None:
+    def append_as_leader(self, batch: RecordBatch) -> None:
         Log.append(self, batch)
-        self._oracle.on_append(self._node, self._key, batch)
+        if batch.leader_epoch != self._writes_in:
+            self._writes_in = batch.leader_epoch
+            self._oracle.on_leader_append(self, batch.leader_epoch, self.settings.compact)
 
     def truncate_to(self, offset: int) -> None:
         old_end = self.end
         super().truncate_to(offset)
         if self.end != old_end:
-            self._oracle.on_cut(self._node, self._key, self.start, self.end)
+            self._oracle.on_cut(self)
 
     def truncate_fully_and_start_at(self, offset: int) -> None:
         super().truncate_fully_and_start_at(offset)
-        self._oracle.on_cut(self._node, self._key, self.start, self.end)
+        self._oracle.on_cut(self)
+
+    def replace_batches(self, batches: list[RecordBatch]) -> None:
+        """Cleaned batches are other objects than those that were committed."""
+        super().replace_batches(batches)
+        self._oracle.on_cleaned(self)
 
 
 class Watch:
@@ -69,10 +80,12 @@ class Watch:
         self.oracle = ReplicationOracle(lambda: cluster.kernel.now_us)
         self.oracle.is_exact = False
         self.oracle.metadata.has_elr = False  # until the metadata log says so
+        self.oracle.logs_of = self._logs_of
+        self.oracle.take_pending = self._take_pending
         for node in cluster.broker_ids():
             storage = cluster.process(node).storage.broker
             storage.new_log = self._log_maker(node)
-            storage.on_high_watermark = self._mark_teller(node)
+            storage.on_high_watermark = self.oracle.on_high_watermark
         for event in cluster.history:
             if type(event) is Happened:
                 self._take(event)
@@ -87,23 +100,15 @@ class Watch:
         history.note = note_and_take  # type: ignore[assignment, method-assign]
 
     def be_exact(self) -> None:
-        """From now on compare logs at every move of a high watermark, and look at each acknowledgement when it is told."""
-        if self.oracle.is_exact:
-            return
-        self.oracle.is_exact = True
-        record = self._cluster.history.record
-
-        def record_and_take(event: HistoryEvent) -> None:
-            record(event)
-            if type(event) is Acked:
-                self._take_acked(event)
-
-        self._cluster.history.record = record_and_take
+        """From now on compare logs at every move of a high watermark."""
+        self.oracle.be_exact()
 
     def report(self, budget: Budget) -> Report:
         """What was broken; what the budget excuses is allowed."""
-        told = self.oracle.report
-        looked = {**told.looked_at, "appends": self.oracle.appends, "high watermarks": self.oracle.marks}
+        told = Report()
+        told.take(self.oracle.report)
+        check_told(self._cluster.history, self.oracle, told, budget)
+        looked = {**told.looked_at, "committed batches": self.oracle.batches, "commits": self.oracle.marks}
         # What unclean elections gave up is told, with more to it, where acknowledged records are looked for.
         report = Report(looked, [], [finding for finding in told.allowed if finding.invariant != "acked-loss"])
         for finding in told.findings:
@@ -112,33 +117,31 @@ class Watch:
                 report.findings.append(finding)
             else:
                 report.allowed.append(attrs.evolve(finding, text=f"{finding.text} ({excuse})"))
+        # Of what is excused more is told where acknowledged records are looked for.
+        report.findings += [
+            loss for loss in self.oracle.losses if not budget.is_over(loss.tp or _NOWHERE, loss.at_us or 0)
+        ]
         return report
 
     def _log_maker(self, node: NodeId) -> Callable[[TopicPartition, str, LogSettings], Log]:
         oracle = self.oracle
 
         def make(tp: TopicPartition, topic_id: str, settings: LogSettings) -> Log:
-            if settings.compact:
-                return Log(topic_id, settings)  # Cleaned batches are other objects than those that were committed.
-            return WatchedLog(oracle, node, (topic_id, tp.partition), topic_id, settings)
+            return WatchedLog(oracle, node, tp.partition, topic_id, settings)
 
         return make
 
-    def _mark_teller(self, node: NodeId) -> Callable[[Any], None]:
-        process = self._cluster.process(node)
-        told = self.oracle.on_high_watermark
+    def _logs_of(self, key: tuple[str, int]) -> list[ReplicaLog]:
+        tp = self.oracle.tp(key)
+        logs: list[Any] = [self._cluster.process(n).storage.broker.logs.get(tp) for n in self._cluster.broker_ids()]
+        return [log for log in logs if log is not None and log.topic_id == key[0]]
 
-        def tell(replica: Any) -> None:
-            # What the input in hand has noted so far is still in the node's outbox; it came before this.
-            server = process.node
-            for effect in () if server is None else server.outbox:
-                if type(effect) is Note and effect.kind in ("metadata-committed", "became leader"):
-                    self._take(Happened(0, node, effect.kind, effect.subject, effect.fields))
-            log = replica.log
-            key = (log.topic_id, replica.tp.partition)
-            told(node, key, replica.leader_epoch, replica.is_leader, replica.high_watermark, log.start, log.end)
-
-        return tell
+    def _take_pending(self, node: NodeId) -> None:
+        """What the input in hand has noted so far is still in the node's outbox; it came before whatever is looked at now."""
+        server = self._cluster.process(node).node
+        for effect in () if server is None else server.outbox:
+            if type(effect) is Note and effect.kind in ("metadata-committed", "became leader"):
+                self._take(Happened(0, node, effect.kind, effect.subject, effect.fields))
 
     def _take(self, event: Happened) -> None:
         kind = event.kind
@@ -156,9 +159,4 @@ class Watch:
             active_epoch: Any = dict(event.fields)["epoch"]
             self.oracle.on_controller(event.node, active_epoch)
         elif kind == "disk replaced" or (kind == "power_loss" and self._cluster.process(event.node).state != "stopped"):
-            self.oracle.on_power_loss(event.node)
-
-    def _take_acked(self, event: Acked) -> None:
-        topic_id = self.oracle.metadata.topic_id(event.tp.topic)
-        if topic_id is not None and event.acks == -1 and event.error is ErrorCode.NONE and event.base_offset >= 0:
-            self.oracle.on_acked((topic_id, event.tp.partition), event.batch, event.base_offset)
+            self.oracle.on_data_lost(event.node, is_all=kind == "disk replaced")

@@ -44,6 +44,7 @@ _UNCLEAN = "unclean.leader.election.enable"
 #: A setting that was in force so long before an acknowledgement may be the one under which the record was taken.
 _SETTLED_US = 5_000_000
 _UNCLEAN_ELECTION = 1
+_FOR_EVER = 1 << 62
 _STRUCK = "came back from an unclean stop"
 
 
@@ -116,6 +117,8 @@ class Budget:
         self._parts: dict[tuple[str, int], _Part] = {}
         self._by_tp: dict[TopicPartition, _Part] = {}
         self._starts: dict[TopicPartition, list[_Start]] = {}
+        #: From when until when partitions were over their budget.
+        self._spans: dict[TopicPartition, list[tuple[int, int]]] = {}
         self._names: dict[str, str] = {}
         self._known_names: dict[str, None] = {}
         #: (resource, setting) -> (from when, value); the empty resource is the default of all brokers.
@@ -151,6 +154,11 @@ class Budget:
                 return start.reason
         return None
 
+    def is_over(self, tp: TopicPartition, at_us: int) -> bool:
+        """Nothing is owed of ``tp`` just then, or of nobody any more."""
+        self._read()
+        return self._quorum_lost is not None or any(start <= at_us <= end for start, end in self._spans.get(tp, ()))
+
     def min_insync(self, topic: str, at_us: int, now: int) -> int:
         """The smallest min.insync.replicas under which a record acknowledged at ``at_us`` can have been taken; ``now`` is today's."""
         self._read()
@@ -163,6 +171,16 @@ class Budget:
             if since_us <= at_us and (index + 1 == len(listed) or listed[index + 1][0] > at_us - _SETTLED_US)
         )
         return min(in_force, default=now)
+
+    def least_min_insync(self, topic: str, until_us: int) -> int:
+        """The smallest min.insync.replicas that was ever in force until then: who leads may hear late of another."""
+        self._read()
+        listed = [value for since_us, value in self._settings.get((topic, _MIN_ISR), ()) if since_us <= until_us]
+        has_own = bool(listed) and None not in listed
+        if not has_own and (len(listed) > 1 or ("", _MIN_ISR) in self._settings):
+            return 1  # What the default was then is not known.
+        values = [int(value) for value in listed if value is not None]
+        return min(values, default=self._default_min_insync.get(topic, 1))
 
     # --- reading the history -----------------------------------------------------------------------------------------
 
@@ -205,6 +223,9 @@ class Budget:
         reason = self._over(part)
         if reason is not None and not part.is_over:
             self._overruns.append(Overrun(part.tp, at_us, reason))
+            self._spans.setdefault(part.tp, []).append((at_us, _FOR_EVER))
+        elif reason is None and part.is_over:
+            self._spans[part.tp][-1] = (self._spans[part.tp][-1][0], at_us)
         part.is_over = reason is not None
 
     def _over(self, part: _Part) -> str | None:

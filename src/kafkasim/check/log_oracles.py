@@ -39,6 +39,8 @@ class LogView:
     uncommitted: Sequence[RecordBatch] = ()
     #: Not a log, but what consumers were given of one: what is missing proves nothing.
     is_observed: bool = False
+    #: Of a compacted topic: how long a tombstone stays at least.
+    delete_retention_ms: int = 86_400_000
 
     @property
     def promises_acked(self) -> bool:
@@ -97,18 +99,20 @@ def _tell_loss(event: Acked, view: LogView, report: Report, budget: Budget, *, i
     if is_promised:
         report.add("acked-loss", f"{text} (no_loss was promised)")
         return
+    excuse = excuse_of(event, view, budget)
+    cause = "acknowledged, and not in the log"
+    report.tell("acked-loss", text, excuse, at_us=event.at_us, tp=event.tp, cause=cause)
+
+
+def excuse_of(event: Acked, view: LogView, budget: Budget) -> str | None:
+    """Why what was acknowledged need not be there: by the settings, or by what happened in the run; None: it is owed."""
     if event.acks != ACKS_ALL:
-        report.allow("acked-loss", f"{text} (acks={event.acks} does not wait for replicas)")
-        return
+        return f"acks={event.acks} does not wait for replicas"
     min_insync = budget.min_insync(event.tp.topic, event.at_us, view.min_insync_replicas)
-    excuse = budget.excuse(event.tp, event.base_offset, event.at_us)
     if view.replication_factor < 2 or min_insync < 2:
-        why = f"replication factor {view.replication_factor}, min.insync.replicas {min_insync}"
-        report.allow("acked-loss", f"{text} ({why}: one copy was promised)")
-    elif excuse is not None:
-        report.allow("acked-loss", f"{text} ({excuse})")
-    else:
-        report.add("acked-loss", text, at_us=event.at_us, tp=event.tp, cause="acknowledged, and not in the log")
+        settings = f"replication factor {view.replication_factor}, min.insync.replicas {min_insync}"
+        return f"{settings}: one copy was promised"
+    return budget.excuse(event.tp, event.base_offset, event.at_us)
 
 
 def check_duplicates(

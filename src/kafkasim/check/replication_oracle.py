@@ -1,39 +1,37 @@
-"""Replication held to its promises while it runs: white-box, a constant amount of work an event.
+"""Replication held to its promises while it runs: white-box, a constant amount of work for each batch that is committed.
 
-Inputs:   what every replica's log does (``on_append``, ``on_cut``, ...), where high watermarks go, who leads, what was committed
-          to the metadata log. ``kafkasim.watch`` feeds it from a simulated cluster.
-Rule 1:   the truth is ``_Committed``: what a leader's high watermark has passed. It only grows, unless an unclean election
+Inputs:   the first append of a leader in an epoch (``on_leader_append``), cuts of logs, moves of high watermarks, who leads, what was
+          committed to the metadata log. ``kafkasim.watch`` feeds it from a simulated cluster.
+Rule 1:   the truth is ``Truth.committed``: what a leader's high watermark has passed. It only grows, unless an unclean election
           (leader recovery state RECOVERING) gives up a part of it: that is allowed, and told.
-Rule 2:   batches travel by reference, so two logs agree at an offset if the same object stands there.
+Rule 2:   the logs are the replicas' own (``check.committed``): what a follower copies is looked at when something is committed.
 Rule 3:   leaders of epochs before the last unclean election say nothing about the truth any more. Nor is anything said of a
           partition whose log was compacted, or of a cluster whose metadata log contradicts itself; nor after Kafka's own mistakes
           (docs/fidelity.md): an ELR that outlived a reassignment elected an incomplete leader, or a leader skipped epochs in which
           others led and went on with the log ends that it had known of its followers.
-Rule 4:   a partition without records costs nothing, and what is below the start of the log is forgotten.
+Rule 4:   a partition without records costs nothing.
 Rule 5:   an incomplete leader is told once: what it has is the truth from then on, as it is for its followers.
 Differs:  LastKnownElr holds the last leader only, as Kafka 4.3 writes it; KIP-966 plans as many as min.insync.replicas.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
-import attrs
-
-from kafkasim.check.metadata_oracle import MetadataOracle
-from kafkasim.check.report import Report
+from kafkasim.check.committed import Key, ReplicaLog, ReplicaView, Truth
+from kafkasim.check.metadata_oracle import MetadataOracle, PartitionView
+from kafkasim.check.report import Finding, Report
 from kafkasim.core.model.ids import NodeId, TopicPartition
 from kafkasim.core.model.metadata import MetadataBatch
 from kafkasim.core.model.records import RecordBatch
 
-#: A partition of one incarnation of a topic: (topic id, number).
-Key = tuple[str, int]
 _MOST_TOLD = 20
 #: Where not every move of a high watermark is looked at closely, so many offsets at most are taken on trust for a while.
 _LOOKED_AT = 64
-#: So many batches below the start of a log are kept before they are forgotten.
-_TRIMMED_AT = 64
+_EVERYTHING = 1 << 62
+#: So long after a broker lost data, a fetch from before may still count for it.
+_STILL_COUNTED_US = 30_000_000
 
 #: How each promise is broken, in words that many runs share.
 _CAUSES = {
@@ -42,91 +40,12 @@ _CAUSES = {
     "watermark-sanity": "a high watermark beyond what is committed",
     "log-matching": "replicas differ below the high watermark",
     "candidate-completeness": "in ISR or ELR without everything that was committed",
+    "quorum-superset": "committed without waiting for a member of the ISR",
+    "global-survival": "committed records are on no replica any more",
     "weak-ack": "acknowledged before it was committed",
     "convergence": "replicas differ after all was healed",
 }
-
-
 _MISJUDGED = "its leader skipped epochs in which others led, and believed what it had heard before, as Kafka 4.3 does"
-
-
-class _Batches:
-    """Batches in offset order from ``start`` to ``end``."""
-
-    __slots__ = ("bases", "batches", "end", "start")
-
-    def __init__(self, start: int = 0) -> None:
-        self.start = self.end = start
-        self.bases: list[int] = []
-        self.batches: list[RecordBatch] = []
-
-    def append(self, batch: RecordBatch) -> None:
-        self.bases.append(batch.base_offset)
-        self.batches.append(batch)
-        self.end = batch.base_offset + batch.count
-
-    def cut(self, end: int) -> None:
-        keep = bisect_left(self.bases, end)
-        del self.bases[keep:], self.batches[keep:]
-        self.end = end
-
-    def trim(self, start: int) -> None:
-        """Forget the batches that end at or before ``start``, once they are many."""
-        gone = bisect_right(self.bases, start) - 1
-        if gone > _TRIMMED_AT:
-            del self.bases[:gone], self.batches[:gone]
-            self.start = self.bases[0]
-
-    def between(self, start: int, end: int) -> list[RecordBatch]:
-        """The batches that begin in ``[start, end)``."""
-        return self.batches[bisect_left(self.bases, start) : bisect_left(self.bases, end)]
-
-    def holds(self, batch: RecordBatch) -> bool:
-        """Is it in here, where it belongs? Most often it is the last one."""
-        bases, base = self.bases, batch.base_offset
-        if bases and bases[-1] == base:
-            return self.batches[-1] is batch
-        index = bisect_left(bases, base)
-        return index < len(bases) and self.batches[index] is batch
-
-    def at(self, offset: int) -> RecordBatch | None:
-        """The batch that holds ``offset``."""
-        index = bisect_right(self.bases, offset) - 1
-        found = self.batches[index] if index >= 0 else None
-        return found if found is not None and found.next_offset > offset else None
-
-
-@attrs.define(slots=True, eq=False)
-class _Copy:
-    """One replica's log; below ``verified`` it is known to agree with the truth."""
-
-    log: _Batches = attrs.field(factory=_Batches)
-    verified: int = 0
-
-
-@attrs.define(slots=True, eq=False)
-class _Partition:
-    committed: _Batches = attrs.field(factory=_Batches)
-    copies: dict[NodeId, _Copy] = attrs.field(factory=dict)
-    #: Leader epoch -> who wrote in it.
-    writers: dict[int, NodeId] = attrs.field(factory=dict)
-    #: Batches that were appended and not committed yet, by identity.
-    seen: dict[int, RecordBatch] = attrs.field(factory=dict)
-    #: Nothing is said of it any more: a cleaned batch is another object than the one that was committed; and where an ELR that
-    #: outlived a reassignment has elected a leader that lacks records, one that has them may be elected again.
-    is_unjudged: bool = False
-    #: Followers whose log ends the leader remembers from an epoch before, though they have cut them since.
-    misjudged: dict[NodeId, int] = attrs.field(factory=dict)
-    #: The newest epoch that a leader began, and the newest one that began with an unclean election.
-    leader_epoch: int = -1
-    lineage_epoch: int = -1
-
-
-def _holds_all(copy: _Copy, leader: _Copy, end: int) -> bool:
-    """Whether a log is its leader's, up to ``end``."""
-    return copy.log.end >= end and all(
-        copy.log.holds(batch) for batch in leader.log.between(max(copy.log.start, leader.log.start), end)
-    )
 
 
 class ReplicationOracle:
@@ -134,77 +53,125 @@ class ReplicationOracle:
 
     def __init__(self, now_us: Callable[[], int] = lambda: 0) -> None:
         self.report = Report()
-        #: How many appends and moves of high watermarks were looked at.
-        self.appends = self.marks = 0
+        #: B7: whether it is a breach only the budget of the run can tell.
+        self.losses: list[Finding] = []
+        #: How many batches were committed, and how many moves of leaders' high watermarks committed them.
+        self.batches = self.marks = 0
         #: Compare logs at every move of a high watermark; else at elections, changes of ISR and ELR, and now and then.
         self.is_exact = True
+        #: The logs that brokers have of a partition now.
+        self.logs_of: Callable[[Key], Iterable[ReplicaLog]] = lambda _key: ()
+        #: Asks for what a server has noted and nobody was told of yet.
+        self.take_pending: Callable[[NodeId], None] = lambda _node: None
         self._now_us = now_us
         self._told: dict[str, int] = {}
         self.metadata = MetadataOracle(self.report)
-        self._partitions: dict[Key, _Partition] = {}
+        self.truths: dict[Key, Truth] = {}
         self._controller_epoch = -1
+        self._lost_us: dict[NodeId, int] = {}
+
+    def be_exact(self) -> None:
+        self.is_exact = True
+        for truth in self.truths.values():
+            for log in truth.copies.values():
+                self._set_verified(log, log.verified)
 
     # --- logs --------------------------------------------------------------------------------------------------------
 
-    def on_new_log(self, node: NodeId, key: Key) -> None:
-        partition = self._partitions.get(key)
-        if partition is not None:
-            partition.copies[node] = _Copy()
+    def on_new_log(self, log: ReplicaLog) -> None:
+        truth = self.truths.get((log.topic_id, log.partition))
+        if truth is not None:
+            self._attach(truth, log)
 
-    def on_append(self, node: NodeId, key: Key, batch: RecordBatch) -> None:
-        """B6: the first to append a batch is the leader that made it; one broker writes in one leader epoch."""
-        self.appends += 1
-        partition = self._partitions.get(key) or self._begin(key, batch.leader_epoch)
-        copy = partition.copies.get(node)
-        if copy is None:
-            copy = partition.copies[node] = _Copy(_Batches(batch.base_offset), batch.base_offset)
-        log = copy.log
-        if batch.offsets is not None or (batch.base_offset != log.end and log.bases):
-            partition.is_unjudged = True
-        if id(batch) not in partition.seen and (
-            batch.base_offset >= partition.committed.end or not partition.committed.holds(batch)
-        ):
-            partition.seen[id(batch)] = batch  # kept, so that nothing else gets its id
-            writer = partition.writers.setdefault(batch.leader_epoch, node)
-            if writer != node and not partition.is_unjudged:
-                self._add(
-                    "one-writer-per-epoch", key, f"brokers {writer} and {node} both wrote in epoch {batch.leader_epoch}"
-                )
-        log.append(batch)
+    def on_leader_append(self, log: ReplicaLog, epoch: int, is_compacted: bool = False) -> None:
+        """B6: one broker writes in one leader epoch. Told of the first batch that a leader appends in each."""
+        truth = log.truth
+        if truth is None:
+            truth = self._begin((log.topic_id, log.partition), epoch)
+        truth.is_unjudged |= is_compacted
+        if log.truth is None:
+            self._attach(truth, log)
+        writer = truth.writers.setdefault(epoch, log.node)
+        if writer != log.node and not truth.is_unjudged:
+            self._add("one-writer-per-epoch", truth.key, f"brokers {writer} and {log.node} both wrote in epoch {epoch}")
 
-    def on_cut(self, node: NodeId, key: Key, start: int, end: int) -> None:
-        """The log was truncated, or emptied to go on at ``start``."""
-        copy = self._of(key).copies.setdefault(node, _Copy())
-        if start == end and start != copy.log.start and copy.log.end != end:
-            copy.log = _Batches(start)
-            copy.verified = start
-        copy.log.cut(end)
-        copy.verified = min(copy.verified, end)
+    def on_cut(self, log: ReplicaLog) -> None:
+        """The log was truncated, or emptied to go on somewhere else. B7: what is committed is somewhere."""
+        truth = log.truth
+        if truth is None:
+            return
+        if log.end < log.verified:
+            self._set_verified(log, log.end)
+        if log.end < truth.committed.end:
+            self._check_survival(truth)
+
+    def on_cleaned(self, log: ReplicaLog) -> None:
+        if log.truth is not None:
+            log.truth.is_unjudged = True
+
+    def on_data_lost(self, node: NodeId, *, is_all: bool) -> None:
+        """A loss of power, or (``is_all``) of the disk."""
+        self.metadata.unsound[node] = None
+        self._lost_us[node] = self._now_us()
+        if is_all:
+            for truth in self.truths.values():
+                if truth.copies.pop(node, None) is not None:
+                    self._check_survival(truth)
+
+    def _check_survival(self, truth: Truth) -> None:
+        """B7: every committed record is on a replica, on its disk or in its page cache."""
+        end = min(truth.committed.end, truth.survived)
+        view = self.metadata.view(truth.key)
+        if self._is_silent(truth) or end <= truth.committed.start or view is None or _is_giving_up(truth, view):
+            return
+        best = 0
+        for log in self.logs_of(truth.key):
+            if log.truth is truth:
+                best = max(best, self._agreed(truth, log, end))
+            if best >= end:
+                return
+        truth.survived = best
+        start = max(best, truth.committed.start)
+        text = (
+            f"{self._name(truth.key)}: offsets {start} to {end - 1}, which were committed, are on no replica any more"
+        )
+        tp, cause = self.tp(truth.key), _CAUSES["global-survival"]
+        self.losses.append(Finding("global-survival", text, self._now_us(), tp, cause))
+
+    def _agreed(self, truth: Truth, log: ReplicaLog, end: int) -> int:
+        """How far ``log`` holds what is committed below ``end``."""
+        reach = min(log.end, end)
+        for batch in truth.committed.between(log.verified, reach):
+            if batch.base_offset >= log.start and not log.holds(batch):
+                return batch.base_offset
+        if reach > log.verified:
+            self._set_verified(log, reach)
+        return reach
 
     # --- leaders and marks -------------------------------------------------------------------------------------------
 
     def on_leader(self, node: NodeId, key: Key, epoch: int, heard: Mapping[NodeId, int] | None = None) -> None:
         """B1: who is elected cleanly holds everything that was committed. ``heard``: log ends that it knows from an epoch before."""
         self.report.count("elections")
-        partition = self._partitions.get(key)
-        if partition is None or partition.is_unjudged or self.metadata.is_contradictory:
+        truth = self.truths.get(key)
+        if truth is None or truth.is_unjudged or self.metadata.is_contradictory:
             return
         view = self.metadata.view(key)
-        is_over = epoch <= partition.leader_epoch or (view is not None and epoch < view.leader_epoch)
-        if is_over or node in self.metadata.unsound:
+        is_over = epoch <= truth.leader_epoch or (view is not None and epoch < view.leader_epoch)
+        log = truth.copies.get(node)
+        if is_over or node in self.metadata.unsound or log is None:
             # It learned late of an epoch that is over; or its process has not registered yet, and serves nobody before.
             return
-        unclean = view is not None and any(partition.leader_epoch < e <= epoch for e in view.unclean_epochs)
-        partition.leader_epoch = epoch
-        copy = partition.copies.setdefault(node, _Copy())
-        partition.misjudged = {
+        unclean = view is not None and any(truth.leader_epoch < e <= epoch for e in view.unclean_epochs)
+        truth.leader_epoch = epoch
+        truth.misjudged = {
             follower: end
             for follower, end in (heard or {}).items()
-            if not _holds_all(partition.copies.get(follower) or _Copy(), copy, end)
+            if not _holds_all(truth.copies.get(follower), log, end)
         }
-        disagreement = self._disagreement(partition, copy, partition.committed.end)
+        disagreement = self._disagreement(truth, log, truth.committed.end)
         if unclean:
-            self._give_up(key, partition, copy, epoch)
+            self._give_up(truth, log, epoch)
         elif disagreement is not None:
             text = f"broker {node} leads epoch {epoch}: {disagreement}"
             if view is not None and node in view.stale_elr:
@@ -212,127 +179,206 @@ class ReplicationOracle:
                     "leader-completeness",
                     f"{self._name(key)}: {text} (elected from an ELR that outlived a reassignment)",
                 )
-                partition.is_unjudged = True
+                truth.is_unjudged = True
             else:
                 self._add("leader-completeness", key, text)
-                self._give_up(key, partition, copy, epoch, is_told=True)
+                self._give_up(truth, log, epoch, is_told=True)
 
-    def _give_up(self, key: Key, partition: _Partition, leader: _Copy, epoch: int, *, is_told: bool = False) -> None:
+    def _give_up(self, truth: Truth, leader: ReplicaLog, epoch: int, *, is_told: bool = False) -> None:
         """What the new leader has is the truth from now on."""
-        committed = partition.committed
+        committed = truth.committed
         agreed = committed.end
-        for batch in committed.batches:
-            if batch.base_offset >= leader.log.start and not leader.log.holds(batch):
+        for batch in committed.between(min(leader.verified, leader.end), committed.end):
+            if batch.base_offset >= leader.start and not leader.holds(batch):
                 agreed = batch.base_offset
                 break
-        agreed = min(agreed, max(leader.log.end, committed.start))
+        agreed = min(agreed, max(leader.end, committed.start))
         if agreed < committed.end and not is_told:
             self.report.allow(
-                "acked-loss", f"{self._name(key)}: offsets {agreed} to {committed.end - 1} in an unclean election"
+                "acked-loss", f"{self._name(truth.key)}: offsets {agreed} to {committed.end - 1} in an unclean election"
             )
-        committed.cut(agreed)
-        for copy in partition.copies.values():
-            copy.verified = min(copy.verified, agreed)
-        partition.lineage_epoch = epoch
+        truth.given_up.update((id(batch), batch) for batch in committed.cut(agreed))
+        truth.copied = [entry for entry in truth.copied if entry[0] < agreed]
+        for copy in truth.copies.values():
+            if copy.verified > agreed:
+                self._set_verified(copy, agreed)
+        truth.lineage_epoch = epoch
 
-    def on_high_watermark(
-        self, node: NodeId, key: Key, epoch: int, is_leader: bool, high_watermark: int, start: int, end: int
-    ) -> None:
-        """B8, B2 and (at a leader that moves the truth) B3."""
-        if not start <= high_watermark <= end:
-            self._add(
-                "watermark-sanity", key, f"broker {node}: high watermark {high_watermark} outside [{start}, {end}]"
-            )
-        self.marks += 1
-        partition = self._partitions.get(key)
-        if partition is None or partition.is_unjudged or self.metadata.is_contradictory:
-            return
-        copy = partition.copies.get(node)
-        if copy is None or epoch < partition.lineage_epoch:
-            return
-        committed = partition.committed
-        if start > copy.log.start:
-            copy.log.trim(start)
-            if is_leader:
-                committed.trim(start)
-        if is_leader and high_watermark > committed.end:
-            disagreement = self._disagreement(partition, copy, committed.end)
-            if disagreement is not None:
-                self._add(
-                    "log-matching", key, f"leader {node} of epoch {epoch} commits {high_watermark}: {disagreement}"
-                )
+    def on_high_watermark(self, replica: ReplicaView) -> None:
+        """B8 and B2 of a replica whose high watermark moved; at a leader that moves the truth more than that."""
+        log: ReplicaLog = replica.log
+        mark = replica.high_watermark
+        truth = log.truth
+        if truth is not None and log.start <= mark <= log.end:
+            if mark <= truth.committed.end:
+                if mark >= log.due:
+                    self._match(truth, replica, mark)
                 return
-            for batch in copy.log.between(committed.end, high_watermark):
-                committed.append(batch)
-                partition.seen.pop(id(batch), None)
-            committed.end = max(committed.end, high_watermark)
-            copy.verified = committed.end
-            self._check_candidates(key, partition, is_exact=self.is_exact)
+            if replica.is_leader:
+                self._commit(truth, replica, mark)
+                return
+        self._look_at_mark(truth, replica)
+
+    def _match(self, truth: Truth, replica: ReplicaView, end: int) -> None:
+        """B2, up to ``end``."""
+        if self._is_silent(truth) or replica.leader_epoch < truth.lineage_epoch:
             return
-        if high_watermark > committed.end:
-            self._add(
-                "watermark-sanity",
-                key,
-                f"follower {node}: high watermark {high_watermark}, committed is {committed.end}",
-            )
-        end = min(high_watermark, committed.end)
-        if not self.is_exact and copy.log.end >= end < copy.verified + _LOOKED_AT:
-            return
-        disagreement = self._disagreement(partition, copy, end)
+        log: ReplicaLog = replica.log
+        disagreement = self._disagreement(truth, log, end)
         if disagreement is not None:
-            self._add("log-matching", key, f"broker {node} (epoch {epoch}): {disagreement}")
+            text = f"broker {log.node} (epoch {replica.leader_epoch}): {disagreement}"
+            self._add("log-matching", truth.key, text)
 
-    def _check_candidates(self, key: Key, partition: _Partition, *, is_exact: bool = True) -> None:
-        """B3: whoever may be elected cleanly holds everything that is committed. Asked when either changes."""
-        view = self.metadata.view(key)
-        if view is None or (view.unclean_epochs and view.unclean_epochs[-1] > partition.leader_epoch):
-            return  # (An unclean election gives up a part of the truth as soon as its leader begins.)
-        end = partition.committed.end
-        for node in view.isr if not view.elr and not view.reverted else view.candidates():
-            copy = partition.copies.get(node)
-            if copy is None:
-                copy = _Copy()
-            if copy.verified >= end or node in self.metadata.unsound:
-                continue
-            if not is_exact and copy.log.end >= end < copy.verified + _LOOKED_AT:
-                continue
-            disagreement = self._disagreement(partition, copy, end)
-            if disagreement is not None and node in partition.misjudged:
-                text = f"broker {node}: {disagreement}"
-                self.report.allow("candidate-completeness", f"{self._name(key)}: {text} ({_MISJUDGED})")
-                partition.is_unjudged = True
+    def _look_at_mark(self, truth: Truth | None, replica: ReplicaView) -> None:
+        """B8: it is outside its own log, or a follower's is beyond what is committed."""
+        log: ReplicaLog = replica.log
+        mark, key = replica.high_watermark, (log.topic_id, log.partition)
+        if not log.start <= mark <= log.end:
+            text = f"broker {log.node}: high watermark {mark} outside [{log.start}, {log.end}]"
+            self._add("watermark-sanity", key, text)
+        if truth is None or self._is_silent(truth) or replica.leader_epoch < truth.lineage_epoch:
+            return
+        if mark > truth.committed.end:
+            if replica.is_leader:
+                self._commit(truth, replica, mark)
                 return
-            if disagreement is not None:
-                self._add(
-                    "candidate-completeness", key, f"broker {node} of ISR {view.isr} or ELR {view.elr}: {disagreement}"
-                )
+            text = f"follower {log.node}: high watermark {mark}, committed is {truth.committed.end}"
+            self._add("watermark-sanity", key, text)
+        self._match(truth, replica, min(mark, truth.committed.end))
 
-    def _disagreement(self, partition: _Partition, copy: _Copy, end: int) -> str | None:
-        """Where ``copy`` differs from the truth below ``end``; None if nowhere."""
-        if copy.verified >= end:
+    def _commit(self, truth: Truth, replica: Any, mark: int) -> None:
+        """A leader moves the truth: B2 at itself, B3 at whoever may follow it, B4; and how many hold it."""
+        self.marks += 1
+        log: ReplicaLog = replica.log
+        if replica.leader_epoch != truth.leader_epoch:
+            self.take_pending(log.node)
+        if self._is_silent(truth) or replica.leader_epoch < truth.lineage_epoch:
+            return
+        committed = truth.committed
+        first = committed.end
+        disagreement = None if log.verified >= first else self._disagreement(truth, log, first)
+        if disagreement is not None:
+            text = f"leader {log.node} of epoch {replica.leader_epoch} commits {mark}: {disagreement}"
+            self._add("log-matching", truth.key, text)
+            return
+        at_us = self._now_us()
+        batches = log.read(first, _EVERYTHING, mark)
+        for batch in batches:
+            committed.append(batch, at_us)
+        self.batches += len(batches)
+        if committed.end < mark:
+            committed.end = mark
+        self._set_verified(log, mark)
+        if log.start > committed.start:
+            committed.trim(log.start)
+        view = truth.view
+        if view is None:
+            view = truth.view = self.metadata.view(truth.key)
+            if view is None:
+                return
+        held = len(view.replicas)
+        for node in view.replicas:
+            copy = truth.copies.get(node)
+            if (
+                copy is None
+                or copy.end < mark
+                or (mark >= copy.due and self._disagreement(truth, copy, mark) is not None)
+            ):
+                held -= 1
+        if held < len(view.replicas):
+            self._check_candidates(truth, is_exact=self.is_exact, asks=log.node)
+        if held != truth.held:
+            self._count_copies(truth, replica, view, first, held)
+        compared = truth.compared
+        if (
+            replica.isr is not compared[0]
+            or replica.pending_isr is not compared[1]
+            or view.isr is not compared[2]
+            or view.elr is not compared[3]
+            or view.leader_epoch != compared[4]
+        ):
+            self._check_quorum(truth, replica, view)
+
+    def _count_copies(self, truth: Truth, leader: Any, view: PartitionView, first: int, held: int) -> None:
+        """For P11: who lost data a moment ago may have been counted with leave."""
+        truth.held = held
+        lost_us = self._now_us() - _STILL_COUNTED_US
+        recent = [n for n in view.replicas if n in self.metadata.unsound or self._lost_us.get(n, lost_us) > lost_us]
+        total = min(len(view.replicas), len(leader.followers) + 1)
+        truth.copied.append((first, min(held + len(recent), total), total))
+
+    def _check_quorum(self, truth: Truth, leader: Any, view: PartitionView) -> None:
+        """B4: a leader that is not deposed waits for all of ISR and ELR, however late it hears of who is in them."""
+        self.take_pending(leader.log.node)
+        truth.compared = (leader.isr, leader.pending_isr, view.isr, view.elr, view.leader_epoch)
+        if leader.leader_epoch != view.leader_epoch:
+            return
+        required = view.candidates()
+        ignored = [f.node_id for f in leader.followers if not f.in_maximal_isr and f.node_id in required]
+        if ignored:
+            text = (
+                f"leader {leader.log.node} of epoch {leader.leader_epoch} commits {leader.high_watermark} without asking {ignored}: "
+                f"its ISR is {leader.isr}, the controller has ISR {view.isr} and ELR {view.elr}"
+            )
+            self._add("quorum-superset", truth.key, text)
+
+    def _check_candidates(self, truth: Truth, *, is_exact: bool = True, asks: NodeId | None = None) -> None:
+        """B3: whoever may be elected cleanly holds everything that is committed. Asked when either changes.
+
+        ``asks``: whose notes may not have been taken yet.
+        """
+        view = self.metadata.view(truth.key)
+        if view is None or _is_giving_up(truth, view):
+            return
+        end = truth.committed.end
+        for node in view.isr if not view.elr and not view.reverted else view.candidates():
+            log = truth.copies.get(node)
+            if node in self.metadata.unsound or (log is not None and log.verified >= end):
+                continue
+            if not is_exact and log is not None and log.end >= end < log.due:
+                continue
+            disagreement = "it has no log" if log is None else self._disagreement(truth, log, end)
+            if disagreement is None:
+                continue
+            if asks is not None:
+                self.take_pending(asks)
+                self._check_candidates(truth, is_exact=is_exact)
+                return
+            if node in truth.misjudged:
+                text = f"broker {node}: {disagreement}"
+                self.report.allow("candidate-completeness", f"{self._name(truth.key)}: {text} ({_MISJUDGED})")
+                truth.is_unjudged = True
+                return
+            text = f"broker {node} of ISR {view.isr} or ELR {view.elr}: {disagreement}"
+            self._add("candidate-completeness", truth.key, text)
+
+    def _disagreement(self, truth: Truth, log: ReplicaLog, end: int) -> str | None:
+        """Where ``log`` differs from the truth below ``end``; None if nowhere."""
+        if log.verified >= end:
             return None
-        if copy.log.end < end:
-            return f"its log ends at {copy.log.end}, {end} is committed"
-        for batch in partition.committed.between(copy.verified, end):
-            if batch.base_offset >= copy.log.start and not copy.log.holds(batch):
+        if log.end < end:
+            return f"its log ends at {log.end}, {end} is committed"
+        for batch in truth.committed.between(log.verified, end):
+            if batch.base_offset >= log.start and not log.holds(batch):
                 return (
                     f"another batch than the committed one at offset {batch.base_offset} (epoch {batch.leader_epoch})"
                 )
-        copy.verified = end
+        self._set_verified(log, end)
         return None
 
     # --- clients -----------------------------------------------------------------------------------------------------
 
     def on_acked(self, key: Key, batch: RecordBatch, base_offset: int) -> None:
-        """P11: what a leader acknowledged at acks=all is committed, and is what was sent."""
-        partition = self._of(key)
-        if partition.is_unjudged or self.metadata.is_contradictory or base_offset < partition.committed.start:
+        """P11, at once: what a leader acknowledged at acks=all is committed, and is what was sent. (``check.told`` asks later.)"""
+        truth = self.truths.get(key) or self._begin(key, -1)
+        committed = truth.committed
+        if self._is_silent(truth) or base_offset < committed.start:
             return
-        found = partition.committed.at(base_offset)
-        if found is None or found.columns is not batch.columns:
-            what = "nothing" if found is None else "another batch"
-            text = f"offset {base_offset} was acknowledged, {what} is committed there (to {partition.committed.end})"
-            if partition.lineage_epoch >= 0:
+        index = committed.index_at(base_offset)
+        if index < 0 or committed.batches[index].columns is not batch.columns:
+            what = "nothing" if index < 0 else "another batch"
+            text = f"offset {base_offset} was acknowledged, {what} is committed there (to {committed.end})"
+            if truth.lineage_epoch >= 0:
                 self.report.allow("acked-loss", f"{self._name(key)}: {text}, after an unclean election")
             else:
                 self._add("weak-ack", key, text)
@@ -343,9 +389,9 @@ class ReplicationOracle:
         """A quorum leader committed these."""
         for batch in batches:
             for key in self.metadata.take(batch):
-                partition = self._partitions.get(key)
-                if partition is not None and not partition.is_unjudged:
-                    self._check_candidates(key, partition)
+                truth = self.truths.get(key)
+                if truth is not None and not truth.is_unjudged:
+                    self._check_candidates(truth)
 
     def on_controller(self, node: NodeId, epoch: int) -> None:
         """K1, K3: controller epochs rise, and each has one leader."""
@@ -354,16 +400,12 @@ class ReplicationOracle:
             self.report.add("controller-epoch", text, at_us=self._now_us(), cause="two controllers in one epoch")
         self._controller_epoch = max(self._controller_epoch, epoch)
 
-    def on_power_loss(self, node: NodeId) -> None:
-        self.metadata.unsound[node] = None
-
     # --- the end -----------------------------------------------------------------------------------------------------
 
     def check_converged(self, views: Iterable[tuple[Key, dict[NodeId, int]]]) -> None:
         """B11: once all is healed, every replica's log is the leader's; ``views``: log ends by broker."""
         for key, ends in views:
             view = self.metadata.view(key)
-            partition = self._of(key)
             if view is None or view.leader < 0:
                 self._add("convergence", key, "no leader")
                 continue
@@ -373,40 +415,50 @@ class ReplicationOracle:
                     key,
                     f"ISR {view.isr} of replicas {view.replicas}, adding {view.adding}, removing {view.removing}",
                 )
-            leader = (partition.copies.get(view.leader) or _Copy()).log
-            for node in view.replicas:
-                own = (partition.copies.get(node) or _Copy()).log
-                start = max(leader.start, own.start)
-                same = own.end == leader.end and all(
-                    one is other
-                    for one, other in zip(own.between(start, own.end), leader.between(start, leader.end), strict=False)
-                )
-                if not same or ends.get(node) != leader.end:
-                    self._add(
-                        "convergence",
-                        key,
-                        f"broker {node} ends at {ends.get(node)}, leader {view.leader} at {leader.end}",
-                    )
+            truth = self.truths.get(key)
+            if truth is not None:
+                self._check_equal(truth, view, ends)
+
+    def _check_equal(self, truth: Truth, view: PartitionView, ends: dict[NodeId, int]) -> None:
+        leader = truth.copies.get(view.leader)
+        for node in view.replicas if leader is not None else ():
+            assert leader is not None
+            own = truth.copies.get(node)
+            same = (
+                own is not None
+                and own.end == leader.end == ends.get(node)
+                and all(map(own.holds, leader.read(max(leader.start, own.start), _EVERYTHING, leader.end)))
+            )
+            if not same:
+                text = f"broker {node} ends at {ends.get(node)}, leader {view.leader} at {leader.end}"
+                self._add("convergence", truth.key, text)
 
     # --- inside ------------------------------------------------------------------------------------------------------
 
-    def _of(self, key: Key) -> _Partition:
-        partition = self._partitions.get(key)
-        if partition is None:
-            partition = self._partitions[key] = _Partition()
-        return partition
-
-    def _begin(self, key: Key, leader_epoch: int) -> _Partition:
+    def _begin(self, key: Key, leader_epoch: int) -> Truth:
         """The first batch of a partition: what its leaders were before makes no difference any more."""
-        partition = self._of(key)
-        partition.leader_epoch = leader_epoch
-        return partition
+        truth = self.truths[key] = Truth(key, leader_epoch=leader_epoch)
+        for log in self.logs_of(key):
+            self._attach(truth, log)
+        return truth
 
-    def _tp(self, key: Key) -> TopicPartition:
+    def _attach(self, truth: Truth, log: ReplicaLog) -> None:
+        truth.copies[log.node] = log
+        log.truth = truth
+        self._set_verified(log, 0)
+
+    def _set_verified(self, log: ReplicaLog, end: int) -> None:
+        log.verified = end
+        log.due = end + (1 if self.is_exact else _LOOKED_AT)
+
+    def _is_silent(self, truth: Truth) -> bool:
+        return truth.is_unjudged or self.metadata.is_contradictory
+
+    def tp(self, key: Key) -> TopicPartition:
         return TopicPartition(self.metadata.topic_name(key[0]), key[1])
 
     def _name(self, key: Key) -> str:
-        return str(self._tp(key))
+        return str(self.tp(key))
 
     def _add(self, invariant: str, key: Key, text: str) -> None:
         """The first ones are told: a machine that is wrong is wrong all the time."""
@@ -414,5 +466,17 @@ class ReplicationOracle:
         if count <= _MOST_TOLD:
             at_us = self._now_us()
             self.report.add(
-                invariant, f"{self._name(key)}: {text}", at_us=at_us, tp=self._tp(key), cause=_CAUSES[invariant]
+                invariant, f"{self._name(key)}: {text}", at_us=at_us, tp=self.tp(key), cause=_CAUSES[invariant]
             )
+
+
+def _is_giving_up(truth: Truth, view: PartitionView) -> bool:
+    """An unclean election gives up a part of the truth as soon as its leader begins."""
+    return bool(view.unclean_epochs) and view.unclean_epochs[-1] > truth.leader_epoch
+
+
+def _holds_all(log: ReplicaLog | None, leader: ReplicaLog, end: int) -> bool:
+    """Whether a log is its leader's, up to ``end``."""
+    if log is None or log.end < end:
+        return False
+    return all(map(log.holds, leader.read(max(log.start, leader.start), _EVERYTHING, end)))

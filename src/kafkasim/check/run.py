@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence
 from kafkasim.check.branches import check_branches
 from kafkasim.check.budget import Budget
 from kafkasim.check.commits import check_commits
+from kafkasim.check.compaction import check_compaction
 from kafkasim.check.consumer_oracles import check_consistency, check_deliveries
 from kafkasim.check.effects import check_effects
+from kafkasim.check.ends import check_ends
 from kafkasim.check.guarantees import Guarantee
 from kafkasim.check.identity import BY_COLUMNS, Identity
 from kafkasim.check.log_oracles import LogView, budget_of, check_acked, check_duplicates
@@ -29,10 +31,12 @@ def check_history(
     identity: Identity = BY_COLUMNS,
     guarantees: Sequence[Guarantee] = (),
     budget: Budget | None = None,
+    now_us: int | None = None,
 ) -> Report:
     """Judge a finished run: its events, each partition's log as it is now, and what was promised besides.
 
     ``BY_CONTENT`` is for histories of real clients. ``budget``: what the faults of the run excuse, if somebody knows it already.
+    ``now_us``: when the logs were looked at.
     """
     report = Report()
     no_loss = frozenset(topic for guarantee in guarantees if guarantee.no_loss for topic in guarantee.topics)
@@ -43,7 +47,9 @@ def check_history(
     budget = budget or budget_of(rest, logs)
     check_acked(rest, logs, report, identity, no_loss, budget)
     check_duplicates(rest, logs, report, identity)
+    check_compaction(rest, logs, report, budget, now_us)
     check_deliveries(rest, logs, report, budget)
+    check_ends(rest, report, budget)
     check_consistency(rest, logs, report, identity, budget)
     check_producers(rest, logs, report, identity, budget, guarantees)
     check_positions(rest, logs, report, identity)

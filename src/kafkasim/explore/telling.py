@@ -16,6 +16,7 @@ from kafkasim.core.model.history import (
     Committed,
     Delivered,
     Effected,
+    EndTold,
     Happened,
     HistoryEvent,
     OffsetsFetched,
@@ -74,6 +75,8 @@ def _words(event: HistoryEvent) -> str:
         return f"{event.client} of {event.group}: was told that committed is {offsets}"
     if isinstance(event, Sought):
         return f"{event.client} of {event.group}: moved {event.tp} to {event.offset}"
+    if isinstance(event, EndTold):
+        return f"{event.client}: told that {event.tp} ends at {event.offset}"
     if isinstance(event, Effected):
         return f"sink {event.sink} of {event.group}: {event.tp} offset {event.offset} {event.phase}"
     if isinstance(event, Happened):

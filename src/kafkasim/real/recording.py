@@ -38,6 +38,7 @@ from kafkasim.core.model.history import (
     Closed,
     Committed,
     Delivered,
+    EndTold,
     Happened,
     OffsetsFetched,
     Revoked,
@@ -143,6 +144,14 @@ class RecordingConsumer(Consumer):
         super().seek(*args, **keywords)
         self._recorder.sought(first_argument(args, keywords, "partition"))
 
+    def get_watermark_offsets(self, *args: Any, **keywords: Any) -> Any:
+        """As the client's own."""
+        started_us = self.history.now_us()
+        found = super().get_watermark_offsets(*args, **keywords)
+        if found is not None and not (args[2] if len(args) > 2 else keywords.get("cached", False)):
+            self._recorder.told_end(first_argument(args, keywords, "partition"), found[1], started_us)
+        return found
+
     def commit(self, *args: Any, **keywords: Any) -> Any:
         """As the client's own; an asynchronous commit's end is heard through ``on_commit``."""
         committed = super().commit(*args, **keywords)
@@ -242,6 +251,9 @@ class _ConsumerRecorder:
     def sought(self, partition: Any) -> None:
         event = Sought(self._history.now_us(), self._client, self._group, partition_of(partition), partition.offset)
         self._history.record(event)
+
+    def told_end(self, partition: Any, end: int, started_us: int) -> None:
+        self._history.record(EndTold(self._history.now_us(), self._client, partition_of(partition), end, started_us))
 
     def wrap_on_commit(self, callback: Callable[[Any, Any], Any] | None) -> Callable[[Any, Any], Any]:
         def on_commit(error: KafkaError | None, partitions: Any) -> Any:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from kafkasim.core.client.accumulator import DeliveryReport
+from kafkasim.core.client.admin import AdminEngine, Target
 from kafkasim.core.client.consumer import ConsumerEngine
 from kafkasim.core.client.items import AppItem, ConsumerError, Slice
 from kafkasim.core.client.offsets import CommitResult
@@ -28,6 +29,7 @@ from kafkasim.core.model.history import (
     Assigned,
     Committed,
     Delivered,
+    EndTold,
     Happened,
     HistoryEvent,
     OffsetsFetched,
@@ -37,7 +39,8 @@ from kafkasim.core.model.history import (
     ShareDelivered,
     Sought,
 )
-from kafkasim.core.model.ids import TopicPartition
+from kafkasim.core.model.ids import LATEST_TIMESTAMP, TopicPartition
+from kafkasim.core.model.messages import ListOffsetsRequest, PartitionOffset
 
 
 class History:
@@ -122,8 +125,36 @@ class RecordedProducer(ProducerEngine):
         )
 
 
+class RecordedAdmin(AdminEngine):
+    """An admin client's engine that writes down where partitions were said to end."""
+
+    history: History
+    client: str
+    clock: Callable[[], int]
+
+    def call(self, request: Any, target: Target, timeout_us: int, now_us: int) -> Operation:
+        operation = super().call(request, target, timeout_us, now_us)
+        if type(request) is ListOffsetsRequest and not operation.done:
+            asked = {part.tp: None for part in request.partitions if part.timestamp_ms == LATEST_TIMESTAMP}
+            on_done = operation.on_done
+
+            def told(ended: Operation) -> None:
+                for answer in ended.result.partitions if ended.error is ErrorCode.NONE else ():
+                    if answer.tp in asked and answer.error is ErrorCode.NONE:
+                        self._record_end(answer, now_us)
+                if on_done is not None:
+                    on_done(ended)
+
+            operation.on_done = told
+        return operation
+
+    def _record_end(self, answer: PartitionOffset, started_us: int) -> None:
+        told = EndTold(self.clock(), self.client, answer.tp, answer.offset, started_us, answer.leader_epoch)
+        self.history.record(told)
+
+
 class RecordedConsumer(ConsumerEngine):
-    """A consumer engine that writes down deliveries, ownership, seeks, commits, and what it was told of them."""
+    """A consumer engine that writes down deliveries, ownership, seeks, commits, and where partitions were said to end."""
 
     history: History
     client: str
@@ -163,6 +194,15 @@ class RecordedConsumer(ConsumerEngine):
         if error is ErrorCode.NONE:
             self.history.record(Sought(now_us, self.client, self.group, tp, offset))
         return error
+
+    def _query_end(self, tp: TopicPartition, timestamp_ms: int, timeout_us: int, now_us: int, on_end: Any) -> None:
+        def told(asked_ms: int, answer: PartitionOffset) -> None:
+            if asked_ms == LATEST_TIMESTAMP and answer.error is ErrorCode.NONE:
+                end = EndTold(self.clock(), self.client, tp, answer.offset, now_us, answer.leader_epoch)
+                self.history.record(end)
+            on_end(asked_ms, answer)
+
+        super()._query_end(tp, timestamp_ms, timeout_us, now_us, told)
 
     def on_position_moved(self, tp: TopicPartition, error: ErrorCode, now_us: int) -> None:
         why = "truncation" if error is ErrorCode._LOG_TRUNCATION else "reset"

@@ -25,7 +25,7 @@ from kafkasim.sim.hosts import Host
 from kafkasim.sim.kernel import Kernel
 from kafkasim.sim.links import Link
 from kafkasim.sim.network import Network
-from kafkasim.sim.recorder import History, RecordedConsumer, RecordedProducer, RecordedShareConsumer
+from kafkasim.sim.recorder import History, RecordedAdmin, RecordedConsumer, RecordedProducer, RecordedShareConsumer
 from kafkasim.sim.tasks import Scheduler
 from kafkasim.sim.trace import Trace
 
@@ -120,20 +120,12 @@ class World:
         return f"{config.text('client.id')}#{kind}-{count}"
 
     def _engine(self, kind: str, name: str, arguments: tuple[Any, ...]) -> Any:
-        if kind == "admin":
-            return AdminEngine(*arguments)
         if not self.records_history:
-            plain = {"producer": ProducerEngine, SHARE_CONSUMER: ShareConsumerEngine}
+            plain = {"producer": ProducerEngine, "admin": AdminEngine, SHARE_CONSUMER: ShareConsumerEngine}
             return plain.get(kind, ConsumerEngine)(*arguments)
-        engine: RecordedProducer | RecordedConsumer | RecordedShareConsumer
-        if kind == "producer":
-            engine = RecordedProducer(*arguments)
-            engine.clock = lambda: self.kernel.now_us
-        elif kind == SHARE_CONSUMER:
-            engine = RecordedShareConsumer(*arguments)
-        else:
-            engine = RecordedConsumer(*arguments)
-            engine.clock = lambda: self.kernel.now_us
+        recorded = {"producer": RecordedProducer, "admin": RecordedAdmin, SHARE_CONSUMER: RecordedShareConsumer}
+        engine: Any = recorded.get(kind, RecordedConsumer)(*arguments)
+        engine.clock = lambda: self.kernel.now_us
         engine.history = self.history
         engine.client = name
         return engine

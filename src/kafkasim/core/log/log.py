@@ -146,6 +146,9 @@ class Log:
         if end - self.flushed >= self.settings.flush_messages:
             self.flushed = end
 
+    #: What a leader writes; a follower appends what it was given.
+    append_as_leader = append
+
     def _open(self, base_offset: int) -> list[Segment]:
         self.batches = []
         self._base_offsets = []
@@ -308,6 +311,17 @@ class Log:
                 break
             index += 1
         return tuple(batches[first:index])
+
+    def holds(self, batch: RecordBatch) -> bool:
+        """Does this very object stand where it belongs? Most often it is the last one."""
+        batches, base = self.batches, batch.base_offset
+        if not batches:
+            return False
+        if batches[-1].base_offset == base:
+            return batches[-1] is batch
+        assert self._base_offsets is not None
+        index = bisect_left(self._base_offsets, base)
+        return index < len(batches) and batches[index] is batch
 
     def bytes_between(self, offset: int, upper: int, enough: int) -> int:
         """Size of the whole batches that ``read`` would find, counted no further than ``enough``."""

@@ -176,6 +176,21 @@ class Repositioned:
 
 
 @message
+class EndTold:
+    """A client asked where a partition ends, at ``started_us``, and was told ``offset``.
+
+    ``leader_epoch`` is that of whoever answered; -1: not known.
+    """
+
+    at_us: int
+    client: str
+    tp: TopicPartition
+    offset: int
+    started_us: int
+    leader_epoch: int = -1
+
+
+@message
 class Closed:
     """A client is gone: its application closed it, or was killed."""
 
@@ -233,6 +248,6 @@ class Happened:
 
 
 HistoryEvent: TypeAlias = (
-    "Acked | Delivered | ShareDelivered | ShareAcknowledged | Assigned | Revoked | Sought | Repositioned | Closed | "
+    "Acked | Delivered | ShareDelivered | ShareAcknowledged | Assigned | Revoked | Sought | Repositioned | EndTold | Closed | "
     "Committed | OffsetsFetched | Effected | Happened"
 )

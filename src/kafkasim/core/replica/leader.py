@@ -291,7 +291,7 @@ class LeaderReplica:
             )
         else:
             placed = batch.placed(old_end, self.leader_epoch)
-        log.append(placed)
+        log.append_as_leader(placed)
         for follower in self.followers:
             session = follower.session
             if session is not None:
