@@ -19,6 +19,7 @@ from kafkasim.handle import Cluster
 from kafkasim.sim.choices import Choices
 from kafkasim.sim.injection import Fired, Injection
 from kafkasim.sim.plan import Fault, Plan
+from kafkasim.sim.watchdog import ClockStuck
 
 #: The first finding of a trial whose own code raised: the invariant's name.
 RAISED = "raised"
@@ -142,7 +143,7 @@ def run_trial(
             injection.heal()
             _settle(scenario, cluster)
             report = cluster.check() if scenario.judge is None else scenario.judge(cluster)
-        except Exception as raised:
+        except (Exception, ClockStuck) as raised:
             error = raised
         trial = Trial(
             scenario.name,

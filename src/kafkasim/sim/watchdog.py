@@ -1,4 +1,4 @@
-"""The watchdog: a thread that notices a task which runs on and on without blocking.
+"""The watchdog: a thread that notices a task which runs on and on without blocking, and a clock that stands still.
 
 Rule 1:   this is one of two modules that may know the wall clock and threads; it decides nothing in a run that goes well.
 """
@@ -24,6 +24,17 @@ class TaskStuck(BaseException):
         super().__init__("the task ran without blocking for longer than the watchdog allows")
 
 
+class ClockStuck(BaseException):
+    """Event after event without any virtual time passing: the simulator's own mistake, told instead of a hang."""
+
+    def __init__(self) -> None:
+        super().__init__("virtual time stands still while events go on and on: please report this with its seed")
+
+
+_EVENTS_AT_ONE_TIME = 500_000
+"""So many at the same microsecond, for as long as the watchdog waits, mean nothing but one another."""
+
+
 class Watchdog:
     """A daemon thread that notices a task which does not come back."""
 
@@ -40,6 +51,7 @@ class Watchdog:
     def _watch(self) -> None:
         last = -1
         since = monotonic()
+        stood_us, events, stood_since = -1, 0, since
         while not self._closed.wait(min(1.0, self._seconds / 4)):
             scheduler = self._scheduler()
             if scheduler is None:
@@ -50,7 +62,13 @@ class Watchdog:
             elif monotonic() - since >= self._seconds:
                 self._report(scheduler, task, monotonic() - since)
                 since = monotonic()
-            del scheduler, task  # Hold nothing while asleep.
+            kernel = scheduler.kernel
+            if kernel.now_us != stood_us:
+                stood_us, events, stood_since = kernel.now_us, kernel.events, monotonic()
+            elif kernel.events - events > _EVENTS_AT_ONE_TIME and monotonic() - stood_since >= self._seconds:
+                self._report_clock(scheduler, kernel.events - events)
+                stood_us = -1
+            del scheduler, task, kernel  # Hold nothing while asleep.
 
     def _report(self, scheduler: Scheduler, task: Task, seconds: float) -> None:
         frame = sys._current_frames().get(scheduler.thread_id)
@@ -61,11 +79,26 @@ class Watchdog:
             f"kafkasim: task {task.name!r} has not blocked for {seconds:.1f} s of wall time, "
             f"at {scheduler.kernel.now_us / 1e6:.6f} virtual seconds, seed {scheduler.seed}\n{stack}"
         )
-        import ctypes
-
         # Asked again at the last moment: the exception must hit the task, not the kernel.
         if scheduler.current() is task:
-            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(scheduler.thread_id), ctypes.py_object(TaskStuck))
+            _raise_in(scheduler.thread_id, TaskStuck)
+
+    def _report_clock(self, scheduler: Scheduler, events: int) -> None:
+        frame = sys._current_frames().get(scheduler.thread_id)
+        if frame is None or _is_debugged(frame):
+            return
+        stack = "".join(traceback.format_stack(frame))
+        sys.stderr.write(
+            f"kafkasim: {events:,} events happened at {scheduler.kernel.now_us / 1e6:.6f} virtual seconds and none later, "
+            f"seed {scheduler.seed}\n{stack}"
+        )
+        _raise_in(scheduler.thread_id, ClockStuck)
+
+
+def _raise_in(thread_id: int, exception: type[BaseException]) -> None:
+    import ctypes
+
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread_id), ctypes.py_object(exception))
 
 
 def _is_debugged(frame: FrameType | None) -> bool:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import time
 from random import Random
 
 import pytest
 from tests.unit.client.fake_group import App, Cluster, run_apps
 
+import kafkasim
 from kafkasim.core.model.effects import COORDINATOR_CHANNEL, MAIN_CHANNEL
 from kafkasim.core.model.errors import ErrorCode
 from kafkasim.core.model.group_messages import (
@@ -184,3 +186,35 @@ def test_broken_connections_lose_no_record(strategy: str, seed: int) -> None:
     closings = [app.engine.close_begin(cluster.now_us) for app in apps]
     run_apps(cluster, apps, 5)
     assert all(closing.done for closing in closings)
+
+
+def test_expelled_while_a_join_is_under_way() -> None:
+    """Expelled by max.poll.interval.ms with a JoinGroup unanswered: the answer starts no join, the next poll does, and time goes on."""
+    with kafkasim.Cluster(seed=1) as cluster:
+        cluster.create_topic("t", partitions=3)
+        errors = []
+
+        def member(max_poll_ms: int, until: float, asleep: float) -> None:
+            consumer = cluster.consumer(
+                "g",
+                [],
+                {"max.poll.interval.ms": max_poll_ms, "session.timeout.ms": 6000, "auto.offset.reset": "earliest"},
+            )
+            consumer.subscribe(["t"])
+            while cluster.now < until:
+                consumer.poll(0.2)
+            time.sleep(asleep)
+            while True:
+                message = consumer.poll(0.2)
+                if message is not None:
+                    errors.append((message.error().name(), cluster.now))
+
+        cluster.spawn(member, 6_000, 16, 20, name="expelled")
+        cluster.spawn(member, 60_000, 12, 40, name="keeps the others waiting")
+        cluster.run_for(12)
+        cluster.spawn(member, 60_000, 12, 0, name="new")
+        cluster.run_for(70)
+        assert [name for name, _ in errors] == ["_MAX_POLL_EXCEEDED"]
+        assert errors[0][1] == pytest.approx(36, abs=0.5)
+        members = cluster.describe_group("g").members
+        assert sorted(len(member.assignment) for member in members) == [1, 1, 1]

@@ -9,7 +9,7 @@ import pytest
 from kafkasim.sim.hosts import Host
 from kafkasim.sim.kernel import Kernel
 from kafkasim.sim.tasks import Deadlock, Scheduler, TaskKilled
-from kafkasim.sim.watchdog import TaskStuck
+from kafkasim.sim.watchdog import ClockStuck, TaskStuck
 
 
 @pytest.fixture
@@ -374,6 +374,24 @@ def test_watchdog_stops_a_task_that_never_blocks(kernel: Kernel, capsys: pytest.
     printed = capsys.readouterr().err
     assert "seed 4711" in printed
     assert "in spin_without_end" in printed
+
+
+def test_watchdog_tells_of_a_clock_that_stands_still(kernel: Kernel, capsys: pytest.CaptureFixture[str]) -> None:
+    """Events that beget events at the same time end in an error with the time and the seed, not in a hang."""
+    scheduler = Scheduler(kernel, seed=4711, watchdog_seconds=0.05)
+    scheduler.spawn(lambda: scheduler.sleep_us(10), name="starts the watchdog")
+
+    def again() -> None:
+        kernel.post_after(0, again, ())
+
+    kernel.call_after(5, again)
+    with pytest.raises(ClockStuck):
+        kernel.run_until_us(100)
+    told = capsys.readouterr().err
+    assert "at 0.000005 virtual seconds" in told
+    assert "seed 4711" in told
+    kernel.clear()
+    scheduler.close()
 
 
 def test_slow_host_wakes_late(kernel: Kernel, scheduler: Scheduler) -> None:

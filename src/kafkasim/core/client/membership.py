@@ -321,7 +321,7 @@ class ClassicMembership(Rebalancing):
         """Have ``_serve`` called when the next thing is due."""
         at_us = NEVER_US
         if self.state == INIT:
-            if self.subscription is not None and self._can_join():
+            if self.subscription is not None and self._can_join(now_us):
                 at_us = self._join_at_us
         elif self.state in _BEATING and self.subscription is not None:
             if not self.max_poll_exceeded:
@@ -338,8 +338,17 @@ class ClassicMembership(Rebalancing):
             timer.cancel()
         self._timer = self._core.call_at(at_us, self._serve)
 
-    def _can_join(self) -> bool:
-        return self._coordinator.is_up and not self._awaiting_response and bool(self._topics.counts)
+    def _can_join(self, now_us: int) -> bool:
+        return (
+            self._coordinator.is_up
+            and not self._awaiting_response
+            and bool(self._topics.counts)
+            and not self._waits_for_poll(now_us)
+        )
+
+    def _waits_for_poll(self, now_us: int) -> bool:
+        """Expelled by max.poll.interval.ms: no join before the application polls, which brings us back (``on_poll``)."""
+        return self.max_poll_exceeded and self._host.poll_exceeded_us(now_us) > 0
 
     def _serve(self, now_us: int) -> None:
         if self._core.fatal_error != ErrorCode.NONE:
@@ -368,7 +377,7 @@ class ClassicMembership(Rebalancing):
     def _join(self, now_us: int) -> None:
         if self.state != INIT or self._awaiting_response or self.subscription is None or self.terminating:
             return
-        if self.max_poll_exceeded and self._host.poll_exceeded_us(now_us) > 0:
+        if self._waits_for_poll(now_us):
             return
         self.max_poll_exceeded = False
         if self._topics.ask(now_us):
