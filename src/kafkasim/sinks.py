@@ -4,6 +4,10 @@
     ...
     sink(message)           # in the consumer, instead of write_invoice(message)
 
+    orders = kafkasim.sinks.Table(cluster, "orders")
+    ...
+    orders.insert(row)      # in a service that writes a row and produces a message of it
+
 Inputs:   a message and a function that applies it; faults that a test plans.      Effects: the function's own; events of the history.
 Rule 1:   what the application sees does not change: the function's result is returned, what it raises is raised.
 Rule 2:   an effect is told before its caller hears of it, so that a crash in between is seen as what it is.
@@ -16,7 +20,7 @@ from typing import Any
 
 import attrs
 
-from kafkasim.core.model.history import DONE, FAILED, SKIPPED, STARTED, UNKNOWN, Effected
+from kafkasim.core.model.history import DONE, FAILED, SKIPPED, STARTED, UNKNOWN, Effected, Inserted
 from kafkasim.core.model.ids import TopicPartition
 
 
@@ -110,6 +114,28 @@ class Sink:
                 phase,
             )
         )
+
+
+class Table:
+    """Rows of a service that writes twice: here, and into Kafka. What is in the table is there for good.
+
+    Args:
+        cluster: whose history is written; simulated or real.
+        name: of the table, as promises and findings call it: ``cluster.guarantee(topics="orders", mirrors=name)``.
+    """
+
+    def __init__(self, cluster: Any, name: str) -> None:
+        self.name = name
+        #: In the order in which they were written.
+        self.rows: list[bytes] = []
+        self._cluster = cluster
+
+    def insert(self, value: bytes | str) -> None:
+        """Write a row: whoever reads the topics that mirror the table should hear of it."""
+        row = value.encode() if isinstance(value, str) else value
+        self.rows.append(row)
+        at_us = round(self._cluster.now * 1_000_000)
+        self._cluster.history.record(Inserted(at_us, _who(self._cluster) or self.name, self.name, row))
 
 
 def _who(cluster: Any) -> str | None:

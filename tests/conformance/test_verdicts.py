@@ -17,6 +17,26 @@ from kafkasim.core.model.ids import TopicPartition
 COUNT = 10
 
 
+@pytest.mark.parametrize("dies", [False, True], ids=["sound", "broken"])
+def test_a_service_that_writes_a_row_and_a_message(kit, kafka_cluster, dies):
+    """Row and message are compared with what the topic holds: one that was never sent is missed by name."""
+    topic = kit.topic(partitions=2)
+    table = kafkasim.sinks.Table(kafka_cluster, topic)
+    kafka_cluster.guarantee(topics=topic, mirrors=topic)
+    producer = kit.producer()
+    for number in range(COUNT):
+        table.insert(f"order {number}")
+        if not (dies and number == COUNT - 1):
+            producer.produce(topic, f"order {number}")
+    assert producer.flush(20) == 0
+    findings = kafka_cluster.check().findings
+    assert [finding.id for finding in findings] == (["E5"] if dies else [])
+    assert all("b'order 9' was written into" in finding.text for finding in findings)
+    # Without the log, from what was acknowledged alone, a row without its message proves nothing.
+    lines = list(history_lines(kafka_cluster.history))
+    assert check_foreign(read_history_lines(lines), [Guarantee.of(None, topic, {"mirrors": topic})]).ok
+
+
 @pytest.mark.parametrize("by", ["a client that is seen", "another program"])
 def test_a_committed_offset_that_is_gone_is_missed(kit, kafka_cluster, by):
     """What committed() says is held against what was acknowledged; who deletes a group is believed, if the history knows of it."""

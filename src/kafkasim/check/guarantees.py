@@ -28,6 +28,8 @@ class Guarantee:
         drained: by now the group has been given every acknowledged record.
         no_archived: of a share group: no record is archived without having been worked on (rejecting one is work).
         no_loss: every acknowledged record is in the log, whatever the settings allow.
+        mirrors: the table (`kafkasim.sinks.Table`) whose rows are, by now, the records of the topics, and the other way round.
+        same_records: by now the topics hold the same records.
         max_lag: records that the group is behind at most.
         recovery_s: the group never stands still for longer while there are records for it.
     """
@@ -42,6 +44,8 @@ class Guarantee:
     drained: bool = False
     no_archived: bool = False
     no_loss: bool = False
+    mirrors: str | None = None
+    same_records: bool = False
     max_lag: int | None = None
     recovery_s: float | None = None
 
@@ -62,8 +66,15 @@ class Guarantee:
         ]
         if self.group is None and of_groups:
             raise ConfigurationError(f"{of_groups[0]} is promised by a group: say group=")
-        if self.group is None and not (self.topics and self.no_loss):
-            raise ConfigurationError("a promise of a topic is no_loss=True with topics=")
+        of_topics = [name for name in ("no_loss", "mirrors", "same_records") if getattr(self, name)]
+        if self.group is None and not (self.topics and of_topics):
+            raise ConfigurationError(
+                "a promise of a topic is no_loss=True with topics=, or mirrors=, or same_records=True"
+            )
+        if self.group is not None and of_topics and of_topics != ["no_loss"]:
+            raise ConfigurationError(f"{of_topics[-1]} is promised by topics: leave the group out")
+        if self.same_records and len(dict.fromkeys(self.topics)) < 2:
+            raise ConfigurationError(f"same_records is promised by several topics, not by {list(self.topics)}")
         if self.group is not None and not of_groups and not self.no_loss:
             raise ConfigurationError(f"group {self.group!r}: nothing is promised; at_least_once=True, for example")
         if self.no_loss and not self.topics:

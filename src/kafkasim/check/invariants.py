@@ -275,13 +275,18 @@ INVARIANTS: tuple[Invariant, ...] = (
     ),
     Invariant("E9", "lag", "a group is not further behind than promised", "`max_lag`, promised", _EFFECTS, WORK),
     Invariant(
-        "E5", "conservation", "each acknowledged record is in one place: how many are where", METRIC, "branches", LAST
+        "E5",
+        "conservation",
+        "each acknowledged record is in one place: how many are where; a table and the topics that mirror it hold the same",
+        "`mirrors`, promised by topics; else a metric",
+        "branches",
+        WORK,
     ),
     Invariant(
         "E6",
         "branch-convergence",
-        "groups that were given everything worked on the same records",
-        "`drained`, promised by each",
+        "groups that were given everything worked on the same records; topics hold the same",
+        "`drained`, promised by each; `same_records`, promised by topics",
         "branches",
         WORK,
     ),

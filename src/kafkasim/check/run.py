@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from kafkasim.check.branches import check_branches
+from kafkasim.check.branches import check_branches, check_copies
 from kafkasim.check.budget import Budget
 from kafkasim.check.commits import check_commits
 from kafkasim.check.compaction import check_compaction
@@ -41,9 +41,8 @@ def check_history(
     report = Report()
     no_loss = frozenset(topic for guarantee in guarantees if guarantee.no_loss for topic in guarantee.topics)
     work = read_work(events, guarantees)
-    rest = (
-        work.rest
-    )  # What clients and servers did; user code's effects, of which there may be one a record, are in ``work``.
+    # What clients and servers did; user code's effects, of which there may be one a record, are in ``work``.
+    rest = work.rest
     budget = budget or budget_of(rest, logs)
     check_acked(rest, logs, report, identity, no_loss, budget)
     check_duplicates(rest, logs, report, identity)
@@ -62,6 +61,7 @@ def check_history(
     check_commits(rest, report, budget)
     check_effects(events, logs, guarantees, report, work)
     check_branches(events, logs, guarantees, report, work)
+    check_copies(rest, logs, guarantees, report)
     if share_groups(rest):
         check_share(events, guarantees, report, identity)
     report.sort()

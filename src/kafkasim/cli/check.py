@@ -70,6 +70,9 @@ def _guarantee(text: str) -> Guarantee:
     values: dict[str, object] = {}
     for name in names.split(","):
         word, equals, number = name.partition("=")
+        if word == "mirrors" and number:
+            values[word] = number
+            continue
         try:
             values[word] = float(number) if equals else True
         except ValueError:

@@ -19,6 +19,7 @@ from kafkasim.core.model.history import (
     EndTold,
     Happened,
     HistoryEvent,
+    Inserted,
     OffsetsFetched,
     Revoked,
     Sought,
@@ -73,6 +74,8 @@ def _words(event: HistoryEvent) -> str:
     if isinstance(event, OffsetsFetched):
         offsets = ", ".join(f"{tp} at {offset} ({error.name})" for tp, offset, error in event.offsets)
         return f"{event.client} of {event.group}: was told that committed is {offsets}"
+    if isinstance(event, Inserted):
+        return f"{event.client}: wrote {event.value!r} into {event.table}"
     if isinstance(event, Sought):
         return f"{event.client} of {event.group}: moved {event.tp} to {event.offset}"
     if isinstance(event, EndTold):

@@ -237,6 +237,16 @@ class Effected:
 
 
 @message
+class Inserted:
+    """A row that a service wrote into a table of its own, and that messages have to tell of."""
+
+    at_us: int
+    client: str
+    table: str
+    value: bytes
+
+
+@message
 class Happened:
     """Something of the cluster's own: a broker crashed, a leader was elected, an ISR shrank."""
 
@@ -249,5 +259,5 @@ class Happened:
 
 HistoryEvent: TypeAlias = (
     "Acked | Delivered | ShareDelivered | ShareAcknowledged | Assigned | Revoked | Sought | Repositioned | EndTold | Closed | "
-    "Committed | OffsetsFetched | Effected | Happened"
+    "Committed | OffsetsFetched | Effected | Inserted | Happened"
 )
