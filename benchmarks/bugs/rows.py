@@ -12,6 +12,7 @@ from benchmarks.bugs.replication import REPLICATION
 from benchmarks.bugs.row import Row
 from benchmarks.bugs.services import SERVICES
 from benchmarks.bugs.settings import SETTINGS
+from benchmarks.bugs.share_state import SHARE_STATE
 from benchmarks.bugs.shares import SHARES
 from benchmarks.bugs.truncation import TRUNCATION
 
@@ -25,6 +26,7 @@ ROWS: tuple[Row, ...] = (
     *CONSUMERS,
     *GROUPS,
     *SHARES,
+    *SHARE_STATE,
     *SERVICES,
     *FAN_OUT,
 )

@@ -51,7 +51,7 @@ def _shared(
     **more: Any,
 ) -> Scenario:
     def before(stage: Stage) -> None:
-        _set_up(stage.cluster, lock_ms)
+        set_up(stage.cluster, lock_ms=lock_ms)
         if begin is not None:
             begin(stage)
 
@@ -66,11 +66,11 @@ def _shared(
     return attrs.evolve(made, settled=Quiet(is_all_worked_on))
 
 
-def _set_up(cluster: Cluster, lock_ms: int) -> None:
+def set_up(cluster: Cluster, *, lock_ms: int, limit: int = 10) -> None:
     settings = {
         "share.auto.offset.reset": "earliest",
         "share.record.lock.duration.ms": str(lock_ms),
-        "share.delivery.count.limit": "10",
+        "share.delivery.count.limit": str(limit),
     }
     entries = [ConfigEntry(key, text, incremental_operation=AlterConfigOpType.SET) for key, text in settings.items()]
     group = ConfigResource(ResourceType.GROUP, GROUP, incremental_configs=entries)
@@ -78,7 +78,7 @@ def _set_up(cluster: Cluster, lock_ms: int) -> None:
         future.result()
 
 
-def _consumer(stage: Stage) -> Any:
+def share_consumer(stage: Stage) -> Any:
     consumer = ShareConsumer(
         {
             "bootstrap.servers": stage.cluster.bootstrap_servers,
@@ -90,7 +90,7 @@ def _consumer(stage: Stage) -> Any:
     return consumer
 
 
-def _try_commit(consumer: Any) -> None:
+def try_commit(consumer: Any) -> None:
     """What could not be acknowledged in time comes again."""
     try:
         consumer.commit_sync(5.0)
@@ -98,14 +98,14 @@ def _try_commit(consumer: Any) -> None:
         return
 
 
-def _acknowledge(consumer: Any, message: Any, kind: int) -> None:
+def acknowledge(consumer: Any, message: Any, kind: int) -> None:
     try:
         consumer.acknowledge(message, kind)
     except KafkaException:  # its lock ran out, or its session ended
         return
 
 
-def _polls(consumer: Any) -> Any:
+def polls(consumer: Any) -> Any:
     while True:
         try:
             batch = [message for message in consumer.poll(1.0) if message.error() is None]
@@ -120,13 +120,13 @@ def _polls(consumer: Any) -> Any:
 
 def _works_long(stage: Stage) -> None:
     """Some records take a second and a half."""
-    consumer = _consumer(stage)
-    for batch in _polls(consumer):
+    consumer = share_consumer(stage)
+    for batch in polls(consumer):
         for message in batch:
             stage.cluster.run_for(1.5 if message.offset() in (5, 11) else WORK_S)
             stage.sink(message)
-            _acknowledge(consumer, message, ACCEPT)
-            _try_commit(consumer)
+            acknowledge(consumer, message, ACCEPT)
+            try_commit(consumer)
 
 
 def _lock(protection: bool) -> Scenario:
@@ -171,8 +171,8 @@ def _releases(on_failure: Callable[[Stage, Any, Any], int], *, waits: bool) -> W
     """What fails is released, for somebody to try again; ``waits``: not before the sink is there again."""
 
     def worker(stage: Stage) -> None:
-        consumer = _consumer(stage)
-        for batch in _polls(consumer):
+        consumer = share_consumer(stage)
+        for batch in polls(consumer):
             is_down = False
             for message in batch:
                 kind = ACCEPT
@@ -185,8 +185,8 @@ def _releases(on_failure: Callable[[Stage, Any, Any], int], *, waits: bool) -> W
                     except SinkTimeout:
                         is_down = True
                         kind = on_failure(stage, consumer, message)
-                _acknowledge(consumer, message, kind)
-            _try_commit(consumer)
+                acknowledge(consumer, message, kind)
+            try_commit(consumer)
             while is_down and waits and not _outages[0].is_up:
                 stage.cluster.run_for(0.1)
 

@@ -111,7 +111,8 @@ def staged(
         cluster.create_topic(TOPIC, partitions=2, config={"min.insync.replicas": 2})
         for topic in topics:
             cluster.create_topic(topic, partitions=1, config={"min.insync.replicas": 2})
-        cluster.guarantee(GROUP, topics=TOPIC, **promises)
+        if promises:
+            cluster.guarantee(GROUP, topics=TOPIC, **promises)
         sink = sinks.Sink(cluster, "invoices", None if memory is None else memory(), group=GROUP)
         stages[:] = [Stage(cluster, sink, worker, workers)]
         if before is not None:

@@ -179,6 +179,21 @@ def test_a_failed_write_rolls_back() -> None:
     assert share.offsets("m2") == {0: 2, 1: 2}
 
 
+@pytest.mark.parametrize("protected", [True, False])
+def test_the_limit_counts_after_a_lost_write(protected: bool) -> None:
+    """KAFKA-19476: the last lock runs out while the write is on its way; without the check the record comes once more."""
+    share = Driver(1, delivery_count_limit=2, counts_after_failure=protected)
+    share.fetch()
+    share.ack(0, None, ACK_RELEASE)
+    assert share.offsets() == {0: 2}
+    share.holding = True
+    share.ack(0)
+    share.wait(30)
+    share.confirm(ErrorCode.COORDINATOR_NOT_AVAILABLE, force=True)
+    share.holding = False
+    assert share.offsets() == ({} if protected else {0: 3})
+
+
 def test_persisted_start_lags_by_one_write() -> None:
     """A write carries the start offset from before its own acknowledgements."""
     share = Driver(2)

@@ -50,6 +50,8 @@ class Protections:
     eligible_leader_replicas: bool = True
     #: KIP-966. Off: a replica stays eligible though its broker came back from an unclean shutdown, without its unflushed data.
     unclean_shutdown_detection: bool = True
+    #: KAFKA-19476. Off: a record whose lock ran out while its state could not be written is delivered again, beyond the limit.
+    share_limit_check: bool = True
     #: KIP-996. Off: a voter that hears nothing begins a new epoch at once, and unseats a leader that the others follow.
     pre_vote: bool = True
 

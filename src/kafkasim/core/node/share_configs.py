@@ -8,15 +8,17 @@ from __future__ import annotations
 from kafkasim.core.controller.image import MetadataImage
 from kafkasim.core.group.share_shard import ShareGroupSettings
 from kafkasim.core.model.admin_messages import GROUP_RESOURCE
+from kafkasim.core.model.protections import ALL_PROTECTIONS, Protections
 from kafkasim.core.model.server_config import GROUP_CONFIGS
 from kafkasim.core.share.partition import ShareSettings
 
 
 class ShareConfigs:
-    __slots__ = ("_image",)
+    __slots__ = ("_image", "_protections")
 
-    def __init__(self, image: MetadataImage) -> None:
+    def __init__(self, image: MetadataImage, protections: Protections = ALL_PROTECTIONS) -> None:
         self._image = image
+        self._protections = protections
 
     def text(self, group_id: str, name: str) -> str:
         """A config that has no bounds."""
@@ -37,6 +39,7 @@ class ShareConfigs:
             self.number(group_id, "partition.max.record.locks"),
             self.number(group_id, "record.lock.duration.ms") * 1000,
             self.text(group_id, "share.renew.acknowledge.enable").lower() == "true",
+            self._protections.share_limit_check,
         )
 
     def of_group(self, group_id: str) -> ShareGroupSettings:

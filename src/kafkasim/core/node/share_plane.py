@@ -81,7 +81,7 @@ class SharePlane:
         self._ctx = ctx
         self._data_plane = data_plane
         self._persister = persister
-        self._configs = ShareConfigs(ctx.image)
+        self._configs = ShareConfigs(ctx.image, ctx.protections)
         watched = data_plane.tell_visible(self._on_visible)
         self.partitions = SharePartitions(ctx, data_plane, persister, self._configs, self._wake, watched)
         self.sessions = ShareSessions(ctx.image.broker_int("group.share.max.share.sessions"))

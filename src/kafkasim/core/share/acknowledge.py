@@ -123,7 +123,8 @@ def _apply(
             return _INVALID_STATE
         state.lock_until_us = partition.lock(bounds[0], bounds[1], now_us)
         return _NONE
-    state.begin(_STATE_AFTER[kind], partition.settings.delivery_count_limit)
+    settings = partition.settings
+    state.begin(_STATE_AFTER[kind], settings.delivery_count_limit, counts_after_failure=settings.counts_after_failure)
     _count(partition, state, bounds, kind, updates)
     return _NONE
 
@@ -141,7 +142,7 @@ def _count(
 
 def release_acquired(partition: SharePartition, member_id: str, done: Done, now_us: int) -> None:
     """Everything that the member holds becomes available, or is archived at the limit; the delivery counts stay."""
-    limit = partition.settings.delivery_count_limit
+    limit, counts = partition.settings.delivery_count_limit, partition.settings.counts_after_failure
     updates: list[Update] = []
     for first in list(partition.firsts):
         batch = partition.batches[first]
@@ -152,7 +153,8 @@ def release_acquired(partition: SharePartition, member_id: str, done: Done, now_
             batch.split()
         for run_first, run_last, state in batch.runs():
             if state.state == ACQUIRED and state.member_id == member_id:
-                state.begin(ARCHIVED if run_last < partition.start_offset else AVAILABLE, limit)
+                to = ARCHIVED if run_last < partition.start_offset else AVAILABLE
+                state.begin(to, limit, counts_after_failure=counts)
                 _count(partition, state, (run_first, run_last), SESSION_ENDED, updates)
     _end(partition, member_id, updates, _NONE, done, now_us)
 

@@ -24,8 +24,9 @@ STATE_NAMES = {AVAILABLE: "AVAILABLE", ACQUIRED: "ACQUIRED", ACKNOWLEDGED: "ACKN
 #: Nobody holds the record.
 NO_MEMBER = ""
 
-#: (state, member id) to go back to, and the delivery count limit at the time.
+#: (state, member id) to go back to, and the delivery count limit at the time; NO_LIMIT: that is not looked at any more.
 Rollback: TypeAlias = "tuple[int, str, int]"
+NO_LIMIT = NEVER_US
 
 
 @slotted
@@ -65,9 +66,9 @@ class InFlightState:
         self.state = state
         self.member_id = NO_MEMBER
 
-    def begin(self, state: int, delivery_count_limit: int) -> None:
+    def begin(self, state: int, delivery_count_limit: int, *, counts_after_failure: bool = True) -> None:
         """As ``give_up``, to be persisted: ``finish`` follows. The lock goes on meanwhile."""
-        before = (self.state, self.member_id, delivery_count_limit)
+        before = (self.state, self.member_id, delivery_count_limit if counts_after_failure else NO_LIMIT)
         self.give_up(state, delivery_count_limit)
         self.rollback = before
 

@@ -49,6 +49,8 @@ class ShareSettings:
     max_record_locks: int = 2000
     lock_duration_us: int = 30_000_000
     renew_enabled: bool = True
+    #: The limit counts, too, when a state could not be written and its lock has run out meanwhile (KAFKA-19476).
+    counts_after_failure: bool = True
 
 
 @slotted
