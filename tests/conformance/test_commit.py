@@ -102,6 +102,23 @@ def test_metadata_is_kept(kit):
     assert (found.offset, found.metadata) == (2, "half way")
 
 
+@pytest.mark.parametrize("text", ["", "x" * 4095, "ö" * 2047])
+def test_metadata_of_any_length_up_to_the_limit(kit, text):
+    """No text is one too; 4096 bytes with the NUL behind it are still kept."""
+    topic, group, consumer = _reader(kit)
+    consumer.commit(offsets=[kit.ck.TopicPartition(topic, 0, 2, metadata=text)], asynchronous=False)
+    assert _committed(kit, topic, group).metadata == text
+
+
+def test_metadata_that_are_too_long(kit):
+    """Surprise: the limit of 4096 bytes counts the NUL that the client sends behind the text."""
+    topic, group, consumer = _reader(kit)
+    too_long = [kit.ck.TopicPartition(topic, 0, 2, metadata="x" * 4096)]
+    with kit.fails("OFFSET_METADATA_TOO_LARGE", "Commit failed: Broker: Offset metadata string too large"):
+        consumer.commit(offsets=too_long, asynchronous=False)
+    assert _committed(kit, topic, group).offset == kit.ck.OFFSET_INVALID
+
+
 def test_a_negative_offset_is_not_committed(kit):
     """A logical or negative offset is left out, and nothing remains: _NO_OFFSET."""
     topic, _, consumer = _reader(kit)

@@ -319,4 +319,4 @@ def all_groups(answers: list[Operation]) -> list[str]:
 def fetched_offset(tp: tuple[str, int], committed: OffsetAndMetadata, code: ErrorCode) -> TopicPartition:
     """What a group has committed for one partition."""
     offset = OFFSET_INVALID if committed.offset < 0 else committed.offset
-    return TopicPartition._made(tp[0], tp[1], offset, failure(code), committed.metadata or None, committed.leader_epoch)
+    return TopicPartition._made(tp[0], tp[1], offset, failure(code), committed.metadata, committed.leader_epoch)

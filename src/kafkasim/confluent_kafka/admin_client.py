@@ -417,7 +417,7 @@ class _AdminClientImpl(ClientHandle):
             [
                 (
                     arguments.partition(value),
-                    groups.OffsetAndMetadata(value._offset, value._leader_epoch, value._metadata or ""),
+                    groups.OffsetAndMetadata(value._offset, value._leader_epoch, value._metadata_to_send),
                 )
                 for value in partitions or ()
             ]

@@ -512,7 +512,7 @@ def _offsets_to_commit(message: Any, offsets: Any, verb: str) -> list[tuple[Part
     if offsets is not None:
         _require_list(offsets)
         return [
-            (_partition(value), OffsetAndMetadata(value._offset, value._leader_epoch, value._metadata or ""))
+            (_partition(value), OffsetAndMetadata(value._offset, value._leader_epoch, value._metadata_to_send))
             for value in offsets
         ]
     if message is None:
@@ -542,7 +542,7 @@ def _committed(tp: Partition, offset: OffsetAndMetadata | int, error: ErrorCode)
         tp[1],
         OFFSET_INVALID if offset.offset < 0 else offset.offset,
         error_or_none(error),
-        offset.metadata or None,
+        offset.metadata,
         offset.leader_epoch,
     )
 

@@ -89,15 +89,20 @@ class TopicPartition(_Ordered):
         metadata: str | None = None,
         leader_epoch: int = -1,
     ) -> TopicPartition:
-        """What the client itself hands out: no parsing, and with an error where there is one."""
+        """What the client itself hands out: no parsing, and with an error where there is one; metadata as they came."""
         made = cls.__new__(cls)
         made._topic = topic
         made._partition = partition
         made._offset = offset
-        made._metadata = metadata
+        made._metadata = metadata.partition("\0")[0] if metadata else None
         made._leader_epoch = leader_epoch
         made._error = error
         return made
+
+    @property
+    def _metadata_to_send(self) -> str:
+        """The client sends metadata with the NUL behind them, as C has it: one byte more counts against the broker's limit."""
+        return "" if self._metadata is None else f"{self._metadata}\0"
 
     @property
     def topic(self) -> str:

@@ -206,7 +206,7 @@ def test_commit_forms(consumer: Consumer) -> None:
     consumer.commit(**{"async": True})
     assert engine_of(consumer).calls == [
         ("commit", [(T1, OffsetAndMetadata(42, 3))], False),
-        ("commit", [(T0, OffsetAndMetadata(7, 2, "note"))], False),
+        ("commit", [(T0, OffsetAndMetadata(7, 2, "note\0"))], False),
         ("commit", None, False),
         ("commit", None, False),
     ]

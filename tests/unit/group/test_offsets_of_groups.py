@@ -14,13 +14,17 @@ from kafkasim.core.group.records import (
     GroupMetadataValue,
     MemberMetadata,
     OffsetCommitKey,
+    decode_assignment,
     decode_group_value,
     decode_key,
     decode_offset_value,
+    decode_subscription,
+    encode_assignment,
     encode_group_key,
     encode_group_value,
     encode_offset_key,
     encode_offset_value,
+    encode_subscription,
 )
 from kafkasim.core.model.errors import ErrorCode
 from kafkasim.core.model.group_messages import (
@@ -215,3 +219,34 @@ def test_java_hashes(text: str, value: int) -> None:
     assert java_string_hash(text) == value
     if value == -(1 << 31):
         assert coordinator_partition(text, 50) == 0
+
+
+def test_an_offset_has_the_bytes_of_a_real_broker() -> None:
+    """As Kafka 4.3 wrote it: version 4, the metadata with the client's NUL, the topic's id as a tagged field."""
+    written = bytes.fromhex(
+        "0004 0000000000000002 00000000 06 6ec3a46800 000001a1fe914744 01 00 10 8e703b79375542e48513c701d5b1e5e2"
+    )
+    found = decode_offset_value(written)
+    assert found.committed == OffsetAndMetadata(2, 0, "n\u00e4h\0")
+    assert (found.commit_timestamp_ms, found.topic_id) == (1795272296260, "jnA7eTdVQuSFE8cB1bHl4g")
+    assert encode_offset_value(found.committed, found.commit_timestamp_ms, found.topic_id) == written
+
+
+def test_an_offset_of_an_unknown_topic_has_no_id() -> None:
+    """No tagged field then; metadata may be long, their length is a varint of more than one byte."""
+    written = encode_offset_value(OffsetAndMetadata(1, -1, "x" * 300), 7)
+    assert written[14:16] == b"\xad\x02"
+    assert written[-1:] == b"\0"
+    found = decode_offset_value(written)
+    assert (found.committed.metadata, found.commit_timestamp_ms, found.topic_id) == ("x" * 300, 7, "")
+
+
+def test_a_member_has_the_bytes_that_a_real_client_wrote() -> None:
+    """A subscription of version 3 without a rack, an assignment of version 0."""
+    subscription = bytes.fromhex("0003 00000001 0001 74 00000000 00000000 ffffffff 0000")
+    assert encode_subscription(Subscription(("t",), rack_id="")) == subscription
+    assert decode_subscription(subscription) == Subscription(("t",), rack_id="")
+    assignment = bytes.fromhex("0000 00000001 0001 74 00000002 00000002 00000003 00000000")
+    given = Assignment((TopicPartition("t", 2), TopicPartition("t", 3)))
+    assert encode_assignment(given) == assignment
+    assert decode_assignment(assignment) == given

@@ -32,7 +32,7 @@ class GroupRequests:
         self._group_id = config.text("group.id")
         self.instance_id = config.text("group.instance.id") or None
         self._client_id = config.text("client.id")
-        self._rack_id = config.text("client.rack") or None
+        self._rack_id = config.text("client.rack")  # As librdkafka: empty, not null, where there is none.
         names = [name.strip() for name in config.text("partition.assignment.strategy").split(",")]
         self.strategies = [name for name in dict.fromkeys(names) if name]
         self._session_ms = config.ms("session.timeout.ms")

@@ -265,7 +265,7 @@ def _updated(member: ConsumerMember, request: JoinGroupRequest, client_host: str
     return attrs.evolve(
         member,
         instance_id=member.instance_id if request.group_instance_id is None else request.group_instance_id,
-        rack_id=member.rack_id if subscription.rack_id is None else subscription.rack_id,
+        rack_id=subscription.rack_id or member.rack_id,
         rebalance_timeout_ms=request.rebalance_timeout_ms,
         topic_names=names,
         topic_regex="",

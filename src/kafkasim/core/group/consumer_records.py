@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, TypeAlias
 
 from kafkasim.core.group.java_order import uuid_bits, uuid_text
-from kafkasim.core.group.records import decode_subscription, encode_subscription
+from kafkasim.core.group.records import decode_subscription, decode_varint, encode_subscription, encode_varint
 from kafkasim.core.model.group_messages import Subscription
 from kafkasim.core.model.message import message
 
@@ -132,10 +132,7 @@ class _Writer:
         self.buffer = bytearray(b"\x00\x00")  # the version of every value here is 0
 
     def varint(self, value: int) -> None:
-        while value > 0x7F:
-            self.buffer.append(value & 0x7F | 0x80)
-            value >>= 7
-        self.buffer.append(value)
+        self.buffer += encode_varint(value)
 
     def int32(self, value: int) -> None:
         self.buffer += struct.pack(">i", value)
@@ -175,14 +172,8 @@ class _Reader:
         self._at = 2
 
     def varint(self) -> int:
-        value = shift = 0
-        while True:
-            byte = self._buffer[self._at]
-            self._at += 1
-            value |= (byte & 0x7F) << shift
-            if byte < 0x80:
-                return value
-            shift += 7
+        value, self._at = decode_varint(self._buffer, self._at)
+        return value
 
     def number(self, layout: str) -> int:
         (value,) = struct.unpack_from(layout, self._buffer, self._at)

@@ -88,10 +88,15 @@ class GroupOffsets:
             done(ErrorCode.NONE, now_us)
             return
         records: list[tuple[bytes, bytes | None]] = [
-            (encode_offset_key(request.group_id, tp), encode_offset_value(value, stamp_ms)) for tp, value in accepted
+            (encode_offset_key(request.group_id, tp), encode_offset_value(value, stamp_ms, self._topic_id(tp.topic)))
+            for tp, value in accepted
         ]
         self._effects.append(Persist(records, done))
         self._arm_expiry(now_us)
+
+    def _topic_id(self, name: str) -> str:
+        topic = self._topics.named(name)
+        return "" if topic is None else topic.topic_id
 
     def _commit_problem(self, request: OffsetCommitRequest, now_us: int) -> ErrorCode:
         if not request.group_id:

@@ -298,6 +298,6 @@ class GroupMembers:
             assert len(owned) == len(set(owned)) or self.protocol_type != "consumer"
 
 
-def empty_group_record(group_id: str) -> tuple[bytes, bytes]:
+def empty_group_record(group_id: str, stamp_ms: int) -> tuple[bytes, bytes]:
     """What is written of a group before anybody is in it."""
-    return encode_group_key(group_id), encode_group_value(GroupMetadataValue("", 0, None, None, -1, ()))
+    return encode_group_key(group_id), encode_group_value(GroupMetadataValue("", 0, None, None, stamp_ms, ()))

@@ -118,7 +118,7 @@ class Migration:
             epoch,
             epoch,
             instance_id=member.group_instance_id,
-            rack_id=chosen.rack_id,
+            rack_id=chosen.rack_id or None,
             rebalance_timeout_ms=member.rebalance_timeout_ms,
             client_id=member.client_id,
             client_host=member.client_host,

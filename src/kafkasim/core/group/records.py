@@ -1,22 +1,28 @@
 """Keys and values of ``__consumer_offsets``, byte for byte as Kafka writes them.
 
-Mirrors:  OffsetCommitKey/Value (1/3), GroupMetadataKey/Value (2/3), ConsumerProtocolSubscription/Assignment (3).
-Rule 1:   every encoder has its decoder beside it; a round trip loses nothing.
+Mirrors:  OffsetCommitKey/Value (1/4), GroupMetadataKey/Value (2/3); ConsumerProtocolSubscription (3) and -Assignment (0) as librdkafka
+          writes them: a broker keeps what its clients wrote.
+Rule 1:   every encoder has its decoder beside it; a round trip loses nothing, neither of these bytes nor of a real broker's.
+Differs:  when a group goes back to the classic protocol, Kafka writes its assignments in the version of each member's subscription.
 """
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Iterable
+from functools import lru_cache
 
+from kafkasim.core.group.java_order import uuid_bits, uuid_text
 from kafkasim.core.model.group_messages import Assignment, OffsetAndMetadata, Subscription
 from kafkasim.core.model.ids import TopicPartition
 from kafkasim.core.model.message import message
 
 OFFSET_COMMIT_KEY = 1
 GROUP_METADATA_KEY = 2
-_VALUE_VERSION = 3
-_PROTOCOL_VERSION = 3
+_OFFSET_VERSION = 4
+_GROUP_VERSION = 3
+_SUBSCRIPTION_VERSION = 3
+_ASSIGNMENT_VERSION = 0
 
 
 @message
@@ -27,8 +33,11 @@ class OffsetCommitKey:
 
 @message
 class OffsetCommitValue:
+    """``topic_id`` is empty where the topic was not known."""
+
     committed: OffsetAndMetadata
     commit_timestamp_ms: int
+    topic_id: str = ""
 
 
 @message
@@ -145,19 +154,53 @@ def encode_offset_key(group_id: str, tp: TopicPartition) -> bytes:
     return struct.pack(layout, OFFSET_COMMIT_KEY, len(group), group, len(topic), topic, tp.partition)
 
 
-def encode_offset_value(committed: OffsetAndMetadata, commit_timestamp_ms: int) -> bytes:
+def encode_offset_value(committed: OffsetAndMetadata, commit_timestamp_ms: int, topic_id: str = "") -> bytes:
     text = committed.metadata.encode()
-    layout = f">hqih{len(text)}sq"
-    return struct.pack(
-        layout, _VALUE_VERSION, committed.offset, committed.leader_epoch, len(text), text, commit_timestamp_ms
+    length = encode_varint(len(text) + 1)
+    layout = f">hqi{len(length)}s{len(text)}sq"
+    head = struct.pack(
+        layout, _OFFSET_VERSION, committed.offset, committed.leader_epoch, length, text, commit_timestamp_ms
     )
+    return head + _topic_tag(topic_id)
+
+
+@lru_cache(maxsize=1 << 14)
+def _topic_tag(topic_id: str) -> bytes:
+    """The tagged fields: one of number 0 and 16 bytes, or none."""
+    return b"\x01\x00\x10" + uuid_bits(topic_id).to_bytes(16, "big") if topic_id else b"\x00"
 
 
 def decode_offset_value(buffer: bytes) -> OffsetCommitValue:
-    reader = _Reader(buffer)
-    assert reader.int16() == _VALUE_VERSION
-    committed = OffsetAndMetadata(reader.int64(), reader.int32(), reader.text())
-    return OffsetCommitValue(committed, reader.int64())
+    version, offset, leader_epoch = struct.unpack_from(">hqi", buffer)
+    assert version == _OFFSET_VERSION, f"an offset of version {version}"
+    size, at = decode_varint(buffer, 14)
+    text = buffer[at : at + size - 1].decode()
+    (commit_timestamp_ms,) = struct.unpack_from(">q", buffer, at + size - 1)
+    tag = buffer[at + size + 7 :]
+    topic_id = uuid_text(int.from_bytes(tag[3:19], "big")) if tag[0] else ""
+    return OffsetCommitValue(OffsetAndMetadata(offset, leader_epoch, text), commit_timestamp_ms, topic_id)
+
+
+def encode_varint(value: int) -> bytes:
+    """Kafka's unsigned varint: seven bits a byte, the lowest first."""
+    buffer = bytearray()
+    while value > 0x7F:
+        buffer.append(value & 0x7F | 0x80)
+        value >>= 7
+    buffer.append(value)
+    return bytes(buffer)
+
+
+def decode_varint(buffer: bytes, at: int) -> tuple[int, int]:
+    """The number there, and where it ends."""
+    value = shift = 0
+    while True:
+        byte = buffer[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, at
+        shift += 7
 
 
 def encode_group_key(group_id: str) -> bytes:
@@ -169,7 +212,7 @@ def encode_group_key(group_id: str) -> bytes:
 
 def encode_group_value(value: GroupMetadataValue) -> bytes:
     writer = _Writer()
-    writer.int16(_VALUE_VERSION)
+    writer.int16(_GROUP_VERSION)
     writer.string(value.protocol_type)
     writer.int32(value.generation_id)
     writer.string(value.protocol)
@@ -190,7 +233,7 @@ def encode_group_value(value: GroupMetadataValue) -> bytes:
 
 def decode_group_value(buffer: bytes) -> GroupMetadataValue:
     reader = _Reader(buffer)
-    assert reader.int16() == _VALUE_VERSION
+    assert reader.int16() == _GROUP_VERSION
     head = (reader.text(), reader.int32(), reader.string(), reader.string(), reader.int64())
     members = tuple(
         MemberMetadata(
@@ -210,7 +253,7 @@ def decode_group_value(buffer: bytes) -> GroupMetadataValue:
 
 def encode_subscription(subscription: Subscription) -> bytes:
     writer = _Writer()
-    writer.int16(_PROTOCOL_VERSION)
+    writer.int16(_SUBSCRIPTION_VERSION)
     writer.int32(len(subscription.topics))
     for topic in subscription.topics:
         writer.string(topic)
@@ -223,7 +266,7 @@ def encode_subscription(subscription: Subscription) -> bytes:
 
 def decode_subscription(buffer: bytes) -> Subscription:
     reader = _Reader(buffer)
-    assert reader.int16() == _PROTOCOL_VERSION
+    assert reader.int16() == _SUBSCRIPTION_VERSION
     topics = tuple(reader.text() for _ in range(reader.int32()))
     user_data = reader.bytes()
     return Subscription(topics, reader.partitions(), reader.int32(), reader.string(), user_data)
@@ -231,7 +274,7 @@ def decode_subscription(buffer: bytes) -> Subscription:
 
 def encode_assignment(assignment: Assignment) -> bytes:
     writer = _Writer()
-    writer.int16(_PROTOCOL_VERSION)
+    writer.int16(_ASSIGNMENT_VERSION)
     writer.partitions(assignment.partitions)
     writer.bytes(assignment.user_data)
     return bytes(writer.buffer)
@@ -239,7 +282,7 @@ def encode_assignment(assignment: Assignment) -> bytes:
 
 def decode_assignment(buffer: bytes) -> Assignment:
     reader = _Reader(buffer)
-    assert reader.int16() == _PROTOCOL_VERSION
+    assert reader.int16() == _ASSIGNMENT_VERSION
     return Assignment(reader.partitions(), reader.bytes())
 
 

@@ -204,11 +204,11 @@ class GroupShard:
                 self._delete_empty_consumer_group(request.group_id, now_us)
                 group = self._new_group(request.group_id, now_us)
                 group.on_join(request, client_host, token, self._new_id, now_us)
-                self._keep_new_group(group)
+                self._keep_new_group(group, now_us)
             else:
                 group.on_join(request, client_host, token, self._new_id, now_us)
 
-    def _keep_new_group(self, group: ClassicGroup) -> None:
+    def _keep_new_group(self, group: ClassicGroup, now_us: int) -> None:
         """A group that a join brings about is in the log from the start, empty; if it cannot be, it is not at all."""
 
         def done(error: ErrorCode, now_us: int) -> None:
@@ -216,7 +216,7 @@ class GroupShard:
                 del self.groups[group.group_id]
                 group.drop(append_error(error), now_us)
 
-        self.effects.append(Persist([empty_group_record(group.group_id)], done))
+        self.effects.append(Persist([empty_group_record(group.group_id, self._wall_ms(now_us))], done))
 
     def _delete_empty_consumer_group(self, group_id: str, now_us: int) -> None:
         """A classic member may have the name of a consumer group that is empty."""
