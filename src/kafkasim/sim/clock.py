@@ -1,12 +1,13 @@
 """Virtual time and seeded chance for user code that knows nothing of a simulation.
 
 Inputs:   a scheduler's tasks, install().
-Effects:  while there are tasks or an installation, the functions that read the clock or make random values are
-          replaced, also where a module has imported them by name; afterwards every name is what it was.
+Effects:  while there are tasks or an installation, the functions that read the clock, make random values, or start and
+          synchronize threads (`threads`) are replaced, also where a module has imported them by name; afterwards every
+          name is what it was.
 Rule 1:   virtual inside a task, and in the thread that has installed a clock; real everywhere else.
 Rule 2:   what user code gets are real objects: ``datetime.now()`` returns a plain datetime, only the class is lent.
 Rule 3:   kafkasim, the standard library (but for what it looks up in its modules) and test runners keep the real names.
-Rule 4:   this is one of two modules that may know the wall clock and threads.
+Rule 4:   this is one of three modules that may know the wall clock and threads.
 Differs:  naive local times follow the time zone of the machine, so that ``datetime.now().timestamp()`` is right;
           ``type(x) is datetime`` in user code is false while patched; default arguments and closures keep what they
           have captured.
@@ -18,14 +19,15 @@ import copyreg
 import datetime as datetime_module
 import random as random_module  # to patch it, never to draw from it
 import sys
-import threading
 import time as time_module
 import uuid as uuid_module
+from _thread import get_ident  # ``threading.get_ident`` is replaced, too
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import ModuleType, TracebackType
 from typing import Any, cast
 
+from kafkasim.sim import threads
 from kafkasim.sim.choices import Choices
 from kafkasim.sim.tasks import Scheduler
 
@@ -68,7 +70,7 @@ class VirtualClock:
             self._attach()
 
     def __enter__(self) -> VirtualClock:
-        self.thread_id = threading.get_ident()
+        self.thread_id = get_ident()
         self.installed += 1
         _patches.acquire(self)
         return self
@@ -125,7 +127,7 @@ class VirtualClock:
 def _active() -> VirtualClock | None:
     """The clock that the calling code lives under."""
     clocks = _patches.clocks
-    thread_id = threading.get_ident()
+    thread_id = get_ident()
     for clock in clocks:
         scheduler = clock.scheduler
         if scheduler.current() is not None and scheduler.thread_id == thread_id:
@@ -134,6 +136,11 @@ def _active() -> VirtualClock | None:
         if clock.installed and clock.thread_id == thread_id:
             return clock
     return None
+
+
+def _active_scheduler() -> Scheduler | None:
+    clock = _active()
+    return None if clock is None else clock.scheduler
 
 
 # -- replacements: time -----------------------------------------------------------------------
@@ -364,7 +371,8 @@ def _replacements() -> list[tuple[ModuleType, str, Any]]:
         real = getattr(random_module, name)
         if getattr(real, "__self__", None) is random_module._inst:
             found.append((random_module, name, _drawn(name, real)))
-    return found
+    monotonic = next(lent for module, name, lent in found if name == "monotonic")
+    return found + threads.replacements(_active_scheduler, monotonic)
 
 
 class _Patches:

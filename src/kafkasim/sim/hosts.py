@@ -1,7 +1,8 @@
 """Hosts: the machines and processes that tasks belong to and fail with.
 
 Rule 1:   what happens to a host happens to all its tasks, and (by the hooks) to what else lives on it: a client's sockets.
-Rule 2:   a process that was stopped, or raised, is gone with its last task; one that returned leaves its clients to others.
+Rule 2:   a process that was stopped, or raised, is gone with its last task, threads aside; one that returned leaves its clients to
+          others.
 """
 
 from __future__ import annotations
@@ -65,14 +66,16 @@ class Host:
             own.kill()
 
     def stop(self) -> None:
-        """SIGTERM: every task gets TaskStopped where it blocks."""
+        """SIGTERM: every task gets TaskStopped where it blocks; threads do not, as signals go to a process's main thread."""
         for task in list(self.tasks):
-            task.stop()
+            if not task.is_thread:
+                task.stop()
 
     def note_done(self) -> None:
         """A process that was stopped, or died of an exception, is gone with its last task: so are the clients that it did not close."""
         owner = self.owner
-        if owner is not None and not self.tasks and (owner.stopped or owner.exception is not None):
+        is_over = owner is not None and owner.done and (owner.stopped or owner.exception is not None)
+        if is_over and all(task.is_thread for task in self.tasks):
             self.kill()
 
     def pause(self) -> None:

@@ -17,7 +17,7 @@ plus the objects of the dead program.
 from __future__ import annotations
 
 import itertools
-import threading
+from _thread import get_ident  # ``threading.get_ident`` names the task
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -77,6 +77,7 @@ class Task(Actor):
         "_greenlet",
         "_held",
         "_hub",
+        "_loop",
         "_pending",
         "_scheduler",
         "_sleeper",
@@ -87,8 +88,11 @@ class Task(Actor):
         "done",
         "exception",
         "host",
+        "ident",
+        "is_thread",
         "killed",
         "name",
+        "on_done",
         "paused",
         "serial",
         "stopped",
@@ -102,6 +106,11 @@ class Task(Actor):
         self.killed = False
         self.stopped = False
         self.paused = False
+        self.is_thread = False
+        """Is this a thread that another task of the host has started?"""
+        self.ident = 0
+        """As ``threading.get_ident`` tells it; 0 until somebody asks."""
+        self.on_done: Callable[[Task], None] | None = None
         self.exception: BaseException | None = None
         self.serial = next(_serial)
         self.cost_us = int(host.slow_factor)
@@ -111,6 +120,7 @@ class Task(Actor):
         self._greenlet: Greenlet | None = None
         self._hub: Greenlet | None = None
         self._held = False
+        self._loop: Any = None
         self._pending: BaseException | None = None
         self._sleeper = Waiter(scheduler, "sleep")
         self._unwinds = 0
@@ -220,7 +230,20 @@ class Task(Actor):
             module = greenlet_module()
             self._hub = module.getcurrent()
             self._greenlet = _unfinished[self.serial] = module.greenlet(self._main)
-        self._greenlet.switch()
+        if _loops is None:
+            self._greenlet.switch()
+            if _loops is not None:  # The task has just made the first one.
+                self._loop = _loops[0]()
+                _loops[1](None)
+            return
+        get, put = _loops
+        outside = get()
+        put(self._loop)
+        try:
+            self._greenlet.switch()
+        finally:
+            self._loop = get()
+            put(outside)
 
     def leave(self) -> None:
         """Switch out of the task, to the kernel; raises what was sent to the task meanwhile."""
@@ -262,7 +285,7 @@ class Task(Actor):
         """The simulation is over: unwind the task, or bury it if it will not."""
         if self.done:
             return
-        if self._greenlet is None:
+        if self._greenlet is None or self.is_thread:
             self.kill()
             return
         self._pending = TaskAbandoned()
@@ -389,7 +412,7 @@ class Scheduler:
         """Run when the last task is done."""
         self.closing = False
         self.switches = 0
-        self.thread_id = threading.get_ident()
+        self.thread_id = get_ident()
         self._outside = Actor()
         self._actor: Actor = self._outside
         self._task: Task | None = None
@@ -421,7 +444,7 @@ class Scheduler:
         host.tasks.append(task)
         self.tasks.append(task)
         if len(self.tasks) == 1:
-            self.thread_id = threading.get_ident()
+            self.thread_id = get_ident()
             for hook in self.on_first_task:
                 hook()
         if self._watchdog is None and self.watchdog_seconds > 0:
@@ -538,6 +561,8 @@ class Scheduler:
         self.tasks.remove(task)
         task.host.tasks.remove(task)
         task.host.note_done()
+        if task.on_done is not None:
+            task.on_done(task)
         if task.exception is not None:
             self.failed.append(task)
         if not self.tasks:
@@ -569,6 +594,11 @@ class Scheduler:
         else:
             self._charge(actor.cost_us)
 
+    def tick_lock(self) -> None:
+        """Charge a task for taking a lock: where it does nothing else again and again, time passes all the same."""
+        if self._task is not None:
+            self._charge(self._actor.cost_us)
+
     def end_burst(self) -> None:
         """The running task must yield at its next call."""
         self._burst_end_us = 0
@@ -592,6 +622,16 @@ class Scheduler:
         lines += [f"  task {task.name!r} on {task.host.name!r}: {task.state}" for task in self.tasks]
         lines += [f"  task {task.name!r}: failed with {task.exception!r}" for task in self.failed]
         return "\n".join(lines)
+
+
+_loops: tuple[Callable[[], Any], Callable[[Any], None]] | None = None
+"""How to get and set the event loop that runs in this thread of the operating system, once there are any in virtual time."""
+
+
+def keep_event_loops_apart(get: Callable[[], Any], put: Callable[[Any], None]) -> None:
+    """From now on each task has a running event loop of its own, or none."""
+    global _loops
+    _loops = (get, put)
 
 
 def _nothing() -> None:

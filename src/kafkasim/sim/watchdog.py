@@ -1,12 +1,12 @@
 """The watchdog: a thread that notices a task which runs on and on without blocking, and a clock that stands still.
 
-Rule 1:   this is one of two modules that may know the wall clock and threads; it decides nothing in a run that goes well.
+Rule 1:   this is one of three modules that may know the wall clock and threads; it decides nothing in a run that goes well.
 """
 
 from __future__ import annotations
 
+import _thread  # ``threading`` may be replaced where the watchdog is made
 import sys
-import threading
 import traceback
 import weakref
 from time import monotonic
@@ -41,18 +41,19 @@ class Watchdog:
     def __init__(self, scheduler: Scheduler, seconds: float) -> None:
         self._scheduler = weakref.ref(scheduler)
         self._seconds = seconds
-        self._closed = threading.Event()
-        thread = threading.Thread(target=self._watch, name="kafkasim-watchdog", daemon=True)
-        thread.start()
+        self._open = _thread.allocate_lock()
+        self._open.acquire()
+        _thread.start_new_thread(self._watch, ())
 
     def close(self) -> None:
-        self._closed.set()
+        if self._open.locked():
+            self._open.release()
 
     def _watch(self) -> None:
         last = -1
         since = monotonic()
         stood_us, events, stood_since = -1, 0, since
-        while not self._closed.wait(min(1.0, self._seconds / 4)):
+        while not self._open.acquire(True, min(1.0, self._seconds / 4)):
             scheduler = self._scheduler()
             if scheduler is None:
                 return

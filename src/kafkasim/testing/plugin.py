@@ -9,8 +9,6 @@ Rule 2:   on a shared real cluster names come from `unique`; whatever a test bro
 
 from __future__ import annotations
 
-import contextlib
-import inspect
 import json
 import re
 import secrets
@@ -230,8 +228,7 @@ def kafka_cluster(request: pytest.FixtureRequest, kafkasim_seed: int) -> Iterato
     cluster = session.make_cluster(ClusterSpec.of(item, session.overrides), kafkasim_seed)
     try:
         # Plain test code is user code too: its clients, sleeps and random values are the cluster's, as those of tasks are.
-        is_plain = not inspect.iscoroutinefunction(getattr(item, "obj", None))
-        with cluster, cluster.install() if is_plain else contextlib.nullcontext():
+        with cluster, cluster.install():
             yield cluster
             if request.config.getoption("--kafkasim-check-determinism"):
                 item.stash[_FINGERPRINT] = str(cluster.fingerprint())

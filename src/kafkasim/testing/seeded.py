@@ -10,6 +10,7 @@ Rule 3:   what pytest shows is the test's own traceback, where it raised, and th
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import inspect
 import json
@@ -79,7 +80,7 @@ def seeded(
         cluster_options: ``brokers``, ``config``, ``racks``, ``features`` … as of ``kafkasim.Cluster``.
 
     The function gets the cluster as its first argument (a method, after ``self``), and pytest's fixtures by name. While it runs,
-    ``confluent_kafka``, the clock, ``random`` and ``uuid4`` are the cluster's. ``@kafkasim.test`` alone is ``@kafkasim.test()``.
+    ``confluent_kafka``, the clock, ``random``, threads and event loops are the cluster's. ``@kafkasim.test`` alone is ``@kafkasim.test()``.
     """
     if function is not None and not callable(function):
         raise ConfigurationError(f"@kafkasim.test({function!r}): seeds go by name, seeds={function!r}")
@@ -92,6 +93,8 @@ def seeded(
 
 def _decorate(wanted: _Wanted, function: Callable[..., Any]) -> Callable[..., Any]:
     parameters = _parameters(function)
+    if inspect.iscoroutinefunction(function):
+        function = _run_to_its_end(function)
     own = parameters[:1] if parameters and parameters[0].name == "self" else []
     others = parameters[len(own) + 1 :]
 
@@ -121,17 +124,27 @@ def _decorate(wanted: _Wanted, function: Callable[..., Any]) -> Callable[..., An
     return run
 
 
+def _run_to_its_end(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A coroutine function as a plain one; its event loop lives in virtual time, as the body does."""
+
+    @functools.wraps(function)
+    def run(*args: Any, **keywords: Any) -> Any:
+        __tracebackhide__ = True
+        return asyncio.run(function(*args, **keywords))
+
+    return run
+
+
 def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
     """Raises ConfigurationError for what cannot be a test: it would pass without having been run."""
     name = getattr(function, "__name__", repr(function))
     for is_such, kind in (
-        (inspect.iscoroutinefunction, "a coroutine function"),
         (inspect.isgeneratorfunction, "a generator function"),
         (inspect.isasyncgenfunction, "an asynchronous generator function"),
     ):
         if is_such(function):
             raise ConfigurationError(
-                f"{name}() is {kind}: calling it runs nothing; make it a plain function (which may call asyncio.run)"
+                f"{name}() is {kind}: calling it runs nothing; make it a plain function, or async def"
             )
     parameters = list(inspect.signature(function).parameters.values())
     if not [parameter for parameter in parameters if parameter.name != "self"]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -114,8 +114,9 @@ def test_what_cannot_be_a_seeded_test_is_refused() -> None:
         kafkasim.test(50)  # type: ignore[arg-type]
 
 
-async def coroutine(cluster: kafkasim.Cluster) -> None:
-    """Would never be awaited."""
+async def asynchronous(cluster: kafkasim.Cluster) -> AsyncIterator[int]:
+    """Would never be iterated."""
+    yield 1
 
 
 def generator(cluster: kafkasim.Cluster) -> Iterator[int]:
@@ -123,7 +124,7 @@ def generator(cluster: kafkasim.Cluster) -> Iterator[int]:
     yield 1
 
 
-@pytest.mark.parametrize("function", [coroutine, generator])
+@pytest.mark.parametrize("function", [asynchronous, generator])
 def test_what_would_pass_without_having_been_run_is_refused(function: Callable[..., Any]) -> None:
     """Calling it does nothing, so that nothing in it could ever fail."""
     with pytest.raises(ConfigurationError, match=f"{function.__name__}.. is .*runs nothing"):
@@ -131,6 +132,7 @@ def test_what_would_pass_without_having_been_run_is_refused(function: Callable[.
 
 
 SHAPES = """
+import asyncio
 import time
 from confluent_kafka import Producer
 import kafkasim
@@ -139,6 +141,11 @@ import kafkasim
 def test_bare(cluster):
     with open("seeds", "a") as seen:
         seen.write(f"{cluster.seed} ")
+
+@kafkasim.test(seeds=2)
+async def test_coroutine(cluster):
+    await asyncio.sleep(1000.0)
+    assert cluster.now < 1000.0, "a coroutine fails"
 
 class TestOrders:
     @kafkasim.test(seeds=2, brokers=1)
@@ -163,6 +170,13 @@ def test_a_bare_decorator_and_methods(pytester: pytest.Pytester) -> None:
     assert Path("seeds").read_text().split() == [str(seed) for seed in range(20)]
     run(pytester, SHAPES, "-k", "bare", "--kafkasim-seed=30", "--kafkasim-seeds=3").assert_outcomes(passed=1)
     assert Path("seeds").read_text().split()[20:] == ["30", "31", "32"]
+
+
+def test_a_coroutine_is_run_in_virtual_time(pytester: pytest.Pytester) -> None:
+    """Its sleeps cost nothing, and what it raises fails the test."""
+    result = run(pytester, SHAPES, "-k", "coroutine")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*a coroutine fails*"])
 
 
 def test_a_failing_method_shows_its_own_lines_and_can_be_shrunk(pytester: pytest.Pytester) -> None:
