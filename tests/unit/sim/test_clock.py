@@ -122,18 +122,22 @@ def test_nothing_is_left(scheduler: Scheduler, clock: VirtualClock) -> None:
 
 
 def test_outside_is_real(scheduler: Scheduler, clock: VirtualClock) -> None:
-    """While a task sleeps, plain code and other threads have the real time; an installation makes it virtual."""
+    """While a task sleeps, plain code and threads of before have the real time; an installation makes it virtual."""
     scheduler.spawn(lambda: time.sleep(5))
     scheduler.kernel.run_until_us(1_000_000)
     assert abs(time.time() - clock.epoch_us / 1e6) > 86_400
     elsewhere: list[float] = []
+    go = threading.Event()
+    thread = threading.Thread(target=lambda: (go.wait(), elsewhere.append(time.time())))
+    thread.start()
     with clock:
         assert time.time() == pytest.approx(clock.epoch_us / 1e6 + 1, abs=0.001)
         time.sleep(10)
         assert scheduler.kernel.now_us == pytest.approx(11_000_000, abs=1_000)
-        thread = threading.Thread(target=lambda: elsewhere.append(time.time()))
-        thread.start()
-        thread.join()
+        go.set()
+        while not elsewhere:
+            pass
+    thread.join()
     assert abs(elsewhere[0] - clock.epoch_us / 1e6) > 86_400
     assert scheduler.tasks == []
 
