@@ -23,7 +23,8 @@ from kafkasim.errors import ConfigurationError
 from kafkasim.handle import Cluster
 from kafkasim.lab.reading import hint
 from kafkasim.sim.hosts import Host
-from kafkasim.sim.tasks import Task, TaskAbandoned, TaskStopped
+from kafkasim.sim.outcomes import TaskAbandoned, TaskStopped
+from kafkasim.sim.tasks import Task
 
 _GRACE_US = 30_000_000
 _HOME = str(Path(__file__).parent.parent)

@@ -21,9 +21,11 @@ from _thread import get_ident  # ``threading.get_ident`` names the task
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+from kafkasim.sim import event_loops
 from kafkasim.sim.greenlets import Greenlet, greenlet_module
 from kafkasim.sim.hosts import Actor, Host
 from kafkasim.sim.kernel import Kernel, Timer
+from kafkasim.sim.outcomes import Deadlock, TaskAbandoned, TaskKilled, TaskStopped
 from kafkasim.sim.watchdog import Watchdog
 
 FRUITLESS_LIMIT_US = 1_000
@@ -42,25 +44,6 @@ PATIENCE_US = 24 * 3_600 * 1_000_000
 """A wait without a timeout, outside every task, gives up after so much virtual time."""
 
 _UNWIND_TRIES = 8
-
-
-class TaskStopped(SystemExit):
-    """A task was asked to end, as by SIGTERM: raised where it blocks, so that ``finally`` blocks run."""
-
-    def __init__(self) -> None:
-        super().__init__(143)
-
-
-class TaskKilled(Exception):
-    """The result of a task that was killed."""
-
-
-class TaskAbandoned(BaseException):
-    """The simulation is over while the task still runs: it unwinds, and every blocking call in it raises this."""
-
-
-class Deadlock(Exception):
-    """Somebody waits without a timeout, and nothing is left that could end the wait."""
 
 
 _unfinished: dict[int, Greenlet] = {}
@@ -230,20 +213,7 @@ class Task(Actor):
             module = greenlet_module()
             self._hub = module.getcurrent()
             self._greenlet = _unfinished[self.serial] = module.greenlet(self._main)
-        if _loops is None:
-            self._greenlet.switch()
-            if _loops is not None:  # The task has just made the first one.
-                self._loop = _loops[0]()
-                _loops[1](None)
-            return
-        get, put = _loops
-        outside = get()
-        put(self._loop)
-        try:
-            self._greenlet.switch()
-        finally:
-            self._loop = get()
-            put(outside)
+        self._loop = event_loops.switch(self._greenlet, self._loop)
 
     def leave(self) -> None:
         """Switch out of the task, to the kernel; raises what was sent to the task meanwhile."""
@@ -622,16 +592,6 @@ class Scheduler:
         lines += [f"  task {task.name!r} on {task.host.name!r}: {task.state}" for task in self.tasks]
         lines += [f"  task {task.name!r}: failed with {task.exception!r}" for task in self.failed]
         return "\n".join(lines)
-
-
-_loops: tuple[Callable[[], Any], Callable[[Any], None]] | None = None
-"""How to get and set the event loop that runs in this thread of the operating system, once there are any in virtual time."""
-
-
-def keep_event_loops_apart(get: Callable[[], Any], put: Callable[[Any], None]) -> None:
-    """From now on each task has a running event loop of its own, or none."""
-    global _loops
-    _loops = (get, put)
 
 
 def _nothing() -> None:

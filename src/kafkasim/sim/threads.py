@@ -24,7 +24,8 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, cast
 
-from kafkasim.sim import tasks as tasks_module
+from kafkasim.sim import event_loops
+from kafkasim.sim.outcomes import Deadlock
 
 if TYPE_CHECKING:
     from kafkasim.sim.tasks import Scheduler, Task, Waiter
@@ -289,9 +290,7 @@ class VirtualSelector:
         finally:
             self._waiter = None
         if not ready and timeout is None:
-            raise tasks_module.Deadlock(
-                f"an event loop waited for {scheduler.patience_us / 3.6e9:g} virtual hours, for nothing"
-            )
+            raise Deadlock(f"an event loop waited for {scheduler.patience_us / 3.6e9:g} virtual hours, for nothing")
         return ready
 
     def __getattr__(self, name: str) -> Any:
@@ -301,7 +300,7 @@ class VirtualSelector:
 def _run_once(loop: Any) -> None:
     """One turn of an event loop, which waits in virtual time from the first turn on that it makes there."""
     if _scheduler() is not None and hasattr(loop, "_selector") and not isinstance(loop._selector, VirtualSelector):
-        tasks_module.keep_event_loops_apart(asyncio.events._get_running_loop, asyncio.events._set_running_loop)
+        event_loops.keep_apart(asyncio.events._get_running_loop, asyncio.events._set_running_loop)
         loop._selector = VirtualSelector(loop._selector)
     _real_run_once(loop)
 

@@ -227,8 +227,9 @@ def kafka_cluster(request: pytest.FixtureRequest, kafkasim_seed: int) -> Iterato
     item.stash[_SEED] = kafkasim_seed
     cluster = session.make_cluster(ClusterSpec.of(item, session.overrides), kafkasim_seed)
     try:
-        # Plain test code is user code too: its clients, sleeps and random values are the cluster's, as those of tasks are.
-        with cluster, cluster.install():
+        # Plain test code is user code too: its clients, sleeps and random values are the cluster's, as those of tasks are. But for
+        # other addresses: on a real cluster they would lead nowhere.
+        with cluster, cluster.install(cluster.bootstrap_servers):
             yield cluster
             if request.config.getoption("--kafkasim-check-determinism"):
                 item.stash[_FINGERPRINT] = str(cluster.fingerprint())

@@ -8,7 +8,8 @@ import pytest
 
 from kafkasim.sim.hosts import Host
 from kafkasim.sim.kernel import Kernel
-from kafkasim.sim.tasks import Deadlock, Scheduler, TaskKilled
+from kafkasim.sim.outcomes import Deadlock, TaskKilled
+from kafkasim.sim.tasks import Scheduler
 from kafkasim.sim.watchdog import ClockStuck, TaskStuck
 
 

@@ -41,7 +41,7 @@ def test_plain_code_of_a_test_lives_in_the_simulator(pytester: pytest.Pytester) 
 
         def test_it(kafka_cluster):
             assert Producer is kafkasim.confluent_kafka.Producer
-            admin = AdminClient({"bootstrap.servers": "kafka.example:9092"})
+            admin = AdminClient({"bootstrap.servers": kafka_cluster.bootstrap_servers})
             admin.create_topics([NewTopic("orders", 3, 3)])["orders"].result(10)
             producer = confluent_kafka.Producer({"bootstrap.servers": kafka_cluster.bootstrap_servers})
             producer.produce("orders", b"1")
