@@ -200,8 +200,9 @@ class Producer(ClientHandle):
 
     def _gather(self) -> bool:
         """Take reports and events from the engine; True if there are any to serve. Runs no user code."""
-        reports = self._engine.take_reports(_ALL)
-        if reports:
+        engine = self._engine
+        if engine.has_reports:
+            reports = engine.take_reports(_ALL)
             wall_ms = (self._require_open().now_us + self._engine.wall_offset_us) / 1000
             self._reports.extend([(report, report.start, wall_ms) for report in reports])
         return self._gather_events() or bool(self._reports)

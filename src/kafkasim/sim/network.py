@@ -256,7 +256,10 @@ class Network(Links, Retransmission):
         stream = connection.forth
         extra_us = self._delay_us(stream.src, stream.dst, request) if self._delays else 0
         args = (connection, correlation_id, request)
-        self._send_in_order(connection, stream, self._request_arrives, args, size_bytes, extra_us)
+        if self._ruled:
+            self._send_in_order(connection, stream, self._request_arrives, args, size_bytes, extra_us)
+        else:
+            self._post(stream, self._request_arrives, args, size_bytes, extra_us)
 
     def _send_response(
         self, connection: Connection, correlation_id: int, request: Any, response: Any, size_bytes: int
@@ -265,7 +268,10 @@ class Network(Links, Retransmission):
         self.bytes += size_bytes
         self._mix(self._kernel.now_us, connection.id, correlation_id, size_bytes << 3 | 2)
         args = (connection, correlation_id, request, response)
-        self._send_in_order(connection, connection.back, self._response_arrives, args, size_bytes)
+        if self._ruled:
+            self._send_in_order(connection, connection.back, self._response_arrives, args, size_bytes)
+        else:
+            self._post(connection.back, self._response_arrives, args, size_bytes)
 
     def _send_in_order(
         self,

@@ -109,6 +109,10 @@ class FakeProducerEngine(_FakeEngine):
     def outq_len(self) -> int:
         return len(self.produced) + sum(report.stop - report.start + 1 for report in self.reports) + self.event_count
 
+    @property
+    def has_reports(self) -> bool:
+        return bool(self.reports)
+
     def take_reports(self, max_messages: int) -> list[Report]:
         reports, self.reports = self.reports, []
         return reports

@@ -294,6 +294,10 @@ class ProducerEngine(ClientCore):
 
     # --- Reports -----------------------------------------------------------------------------------------------------
 
+    @property
+    def has_reports(self) -> bool:
+        return bool(self._reports)
+
     def take_reports(self, max_messages: int) -> list[DeliveryReport]:
         """Reports of at most ``max_messages`` records (0: all), oldest first; a large one is split."""
         if not self._reports:

@@ -184,9 +184,11 @@ class MetadataImage:
         return min(self.topic_int(partition.tp.topic, "min.insync.replicas"), len(partition.replicas))
 
     def _broker_text(self, key: str) -> str | None:
-        text = self.configs.get((BROKER_RESOURCE, str(self.node_id)), {}).get(key)
-        if text is None:
-            text = self.configs.get((BROKER_RESOURCE, ""), {}).get(key)
+        text = None
+        if self.configs:  # Somebody has set one at run time.
+            text = self.configs.get((BROKER_RESOURCE, str(self.node_id)), {}).get(key)
+            if text is None:
+                text = self.configs.get((BROKER_RESOURCE, ""), {}).get(key)
         if text is None:
             text = self._static.get(key)
         if text is None:
