@@ -274,8 +274,9 @@ class ClientShell(NodeShell):
 
     def settle(self) -> None:
         super().settle()
-        if self.engine.wake:
-            self.engine.wake = False
+        engine = self.engine
+        if engine.wake:
+            engine.wake = False
             for waiter in self._waiters:
                 waiter.wake()
 

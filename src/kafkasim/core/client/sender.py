@@ -15,6 +15,7 @@ Differs:  librdkafka sends one partition in a request. Here a request carries on
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from kafkasim.core.client.accumulator import (
@@ -201,13 +202,10 @@ class Sender:
                 batch.status = POSSIBLY_PERSISTED
                 self._report(queue, batch, ErrorCode.NONE, OFFSET_INVALID, None, now_us)
             return
-
-        def on_end(response: ProduceResponse | None, error: ErrorCode, at_us: int) -> None:
-            self._on_produced(leader, batches, response, error, at_us)
-
         for queue, batch in batches:
             self._sent[batch] = queue
         self._in_flight[leader] = self._in_flight.get(leader, 0) + 1
+        on_end = partial(self._on_produced, leader, batches)
         self._core.send(leader, request, on_end, now_us=now_us, timeout_us=self._timeout_us(earliest_us, now_us))
 
     def _timeout_us(self, earliest_us: int, now_us: int) -> int:
