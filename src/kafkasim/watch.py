@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from kafkasim.check.committed import ReplicaLog, Truth
+from kafkasim.check.quorum_oracle import QuorumOracle, Voter
 from kafkasim.check.replication_oracle import ReplicationOracle
 from kafkasim.check.report import Report
+from kafkasim.check.rest import UNREST, check_rest, longest_wait_us
 from kafkasim.check.told import check_told
 from kafkasim.core.log.log import Log
 from kafkasim.core.log.settings import LogSettings
@@ -79,6 +81,7 @@ class Watch:
         self._cluster = cluster
         self.oracle = ReplicationOracle(lambda: cluster.kernel.now_us)
         self.oracle.is_exact = False
+        self.quorum = QuorumOracle(self.oracle.report, lambda: cluster.kernel.now_us)
         self.oracle.metadata.has_elr = False  # until the metadata log says so
         self.oracle.logs_of = self._logs_of
         self.oracle.take_pending = self._take_pending
@@ -96,6 +99,8 @@ class Watch:
             note(at_us, node, noted)
             if noted.kind in _TAKEN:
                 self._take(Happened(at_us, node, noted.kind, noted.subject, noted.fields))
+                if noted.kind == "metadata-committed":
+                    self.quorum.on_committed(node, dict(noted.fields)["batches"], self._voters())
 
         history.note = note_and_take  # type: ignore[assignment, method-assign]
 
@@ -107,6 +112,7 @@ class Watch:
         """What was broken; what the budget excuses is allowed."""
         told = Report()
         told.take(self.oracle.report)
+        self._check_rest(told)
         check_told(self._cluster.history, self.oracle, told, budget)
         looked = {**told.looked_at, "committed batches": self.oracle.batches, "commits": self.oracle.marks}
         # What unclean elections gave up is told, with more to it, where acknowledged records are looked for.
@@ -146,7 +152,9 @@ class Watch:
     def _take(self, event: Happened) -> None:
         kind = event.kind
         if kind == "metadata-committed":
-            self.oracle.on_metadata(dict(event.fields)["batches"])  # type: ignore[arg-type]
+            batches: Any = dict(event.fields)["batches"]
+            self.oracle.on_metadata(batches)
+            self.quorum.take(batches)
         elif kind == "became leader":
             node = self._cluster.process(event.node).node
             replica = None if node is None or node.broker is None else node.broker.data_plane.replica(event.subject)  # type: ignore[arg-type]
@@ -160,3 +168,30 @@ class Watch:
             self.oracle.on_controller(event.node, active_epoch)
         elif kind == "disk replaced" or (kind == "power_loss" and self._cluster.process(event.node).state != "stopped"):
             self.oracle.on_data_lost(event.node, is_all=kind == "disk replaced")
+            self.quorum.is_silent |= kind == "disk replaced"
+
+    def _voters(self) -> list[Voter]:
+        voters = []
+        for process in map(self._cluster.process, self._cluster.voters()):
+            controller = None if process.node is None else process.node.controller
+            voters.append(Voter(process.id, process.storage.metadata_log, controller and controller.raft))
+        return voters
+
+    def _check_rest(self, report: Report) -> None:
+        """B11 and K8, if everything runs and nothing has happened for long."""
+        cluster = self._cluster
+        processes = list(cluster._servers.values())
+        is_sound = all(process.state == "running" and process.disk.state == "healthy" for process in processes)
+        if not is_sound or not cluster.fabric.is_clear or self.quorum.is_silent:
+            return
+        since_us = cluster.now_us - longest_wait_us(cluster._processes[0].static_config)
+        if cluster.fabric.changed_us > since_us or since_us < 0:
+            return
+        for event in reversed(cluster.history.events):
+            if event.at_us < since_us:
+                break
+            if type(event) is Happened and event.kind in UNREST:
+                return
+        nodes = [process.node for process in processes if process.node is not None]
+        has_controller = any(node.controller is not None and node.controller.active for node in nodes)
+        check_rest(self.oracle, has_controller, cluster.now_us, report)

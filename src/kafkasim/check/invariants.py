@@ -13,6 +13,7 @@ SERVERS, CLIENTS, RECORDS, WORK, LAST = 0, 1, 2, 3, 9
 
 ALWAYS = "always"
 DURABLE = "`acks=all`, `min.insync.replicas` 2 or more, no unclean elections, losses within the budget"
+VOTERS = "no voter has lost its disk"
 METRIC = "a metric: nothing is promised"
 
 
@@ -31,6 +32,7 @@ class Invariant:
 
 _LOG, _ORDER, _READ = "log_oracles", "producer_order", "consumer_oracles"
 _REPLICATION, _METADATA, _EFFECTS = "replication_oracle", "metadata_oracle", "effects"
+_QUORUM = "quorum_oracle"
 _WHITE = "servers"
 
 
@@ -96,8 +98,8 @@ INVARIANTS: tuple[Invariant, ...] = (
         "B11",
         "convergence",
         "once all is healed, replicas equal their leader, and the ISR is full",
-        "`audit`, by hand",
-        _REPLICATION,
+        "nothing has happened for twice the longest timers; with all logs compared: `audit`, by hand",
+        "rest",
     ),
     _white(
         "P11",
@@ -108,6 +110,22 @@ INVARIANTS: tuple[Invariant, ...] = (
     ),
     _white("K1", "controller-epoch", "controller epochs rise, and each has one controller", ALWAYS, _REPLICATION),
     _white("K1", "epoch-monotony", "epochs of the metadata log and of brokers never fall", ALWAYS, _METADATA),
+    _white("K2", "majority", "a majority of the voters holds what is committed to the metadata log", VOTERS, _QUORUM),
+    _white(
+        "K4",
+        "quorum-watermark",
+        "the high watermarks of the quorum rise, and none is beyond what was committed",
+        VOTERS,
+        _QUORUM,
+    ),
+    _white("K5", "snapshot-at-start", "a metadata log that was cut has a snapshot up to its start", VOTERS, _QUORUM),
+    _white(
+        "K8",
+        "progress",
+        "a controller is active",
+        "nothing has happened for twice the longest timers",
+        "rest",
+    ),
     _white("K7", "metadata-match", "what was committed to the metadata log never changes", ALWAYS, _METADATA),
     # --- producers and logs
     Invariant("P1", "acked-loss", "an acknowledged record is in the log", DURABLE, _LOG, RECORDS),

@@ -6,7 +6,7 @@ Rule 1:   an own replay of the records, apart from the image's: an oracle must n
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import attrs
 
@@ -91,6 +91,15 @@ class MetadataOracle:
     def view(self, key: tuple[str, int]) -> PartitionView | None:
         partitions = self._partitions.get(key[0], [])
         return partitions[key[1]] if key[1] < len(partitions) else None
+
+    def partitions(self) -> Iterator[tuple[tuple[str, int], PartitionView]]:
+        for topic_id, views in self._partitions.items():
+            for number, view in enumerate(views):
+                yield (topic_id, number), view
+
+    def is_inactive(self, node: NodeId) -> bool:
+        """Fenced, about to stop, or never registered."""
+        return node in self._inactive or node not in self._broker_epochs
 
     def topic_id(self, name: str) -> str | None:
         return self._ids.get(name)

@@ -52,6 +52,8 @@ class Network(Links, Retransmission):
         self._connections: dict[tuple[int, int, Channel], Connection] = {}  # as requesters see them
         self._accepted: dict[int, Connection] = {}  # as servers see them
         self._next_id = 1
+        #: When rules or links changed last.
+        self.changed_us = 0
         #: Asked about every message where it is met: (stage, requester, server, request). True: whoever would pass it on dies first.
         self.watch: Callable[[str, int, int, Any], bool] | None = None
         Links.__init__(self, link)
@@ -90,6 +92,12 @@ class Network(Links, Retransmission):
                     self._post(connection.back, self._rst_at_client, (connection, "reset"))
                 self._forget_server(connection)
                 self._end_recovery(connection.back)
+
+    @property
+    def is_clear(self) -> bool:
+        """Nothing harms it: no rule is in force, and no link is slower than it was made."""
+        harmed = self._ruled or self._lost_responses or self._slowed or self._delays or self._api_delays
+        return not harmed and not self._links and not self._node_links and self._default_link == Link()
 
     def attached(self, node: int) -> bool:
         """Is the node's process there?"""
@@ -525,6 +533,11 @@ class Network(Links, Retransmission):
         for connection in self._all():
             for stream in (connection.forth, connection.back):
                 stream.link = self.link(stream.src, stream.dst)
+        self.changed_us = self._kernel.now_us
+
+    def _note_rules(self) -> None:
+        super()._note_rules()
+        self.changed_us = self._kernel.now_us
 
     def _all(self) -> list[Connection]:
         seen = {connection.id: connection for connection in self._connections.values()}
