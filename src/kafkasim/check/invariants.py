@@ -234,7 +234,7 @@ INVARIANTS: tuple[Invariant, ...] = (
     _white(
         "G6",
         "legal-assignment",
-        "a coordinator gives a partition to one member, and takes no epoch back",
+        "a coordinator gives a partition to one member, and takes no epoch back; once at rest a group has given out all of them",
         ALWAYS,
         "ownership",
     ),

@@ -8,6 +8,7 @@ from kafkasim.check.branches import check_branches, check_copies
 from kafkasim.check.budget import Budget
 from kafkasim.check.commits import check_commits
 from kafkasim.check.compaction import check_compaction
+from kafkasim.check.completeness import check_completeness
 from kafkasim.check.consumer_oracles import check_consistency, check_deliveries
 from kafkasim.check.effects import check_effects
 from kafkasim.check.ends import check_ends
@@ -58,6 +59,7 @@ def check_history(
     measure_reading(rest, report)
     check_owners(rest, report)
     check_assignments(rest, report, budget)
+    check_completeness(rest, report, now_us)
     check_commits(rest, report, budget)
     check_effects(events, logs, guarantees, report, work)
     check_branches(events, logs, guarantees, report, work)

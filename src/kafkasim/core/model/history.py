@@ -45,7 +45,9 @@ SHARE_INITIALIZED = "share state initialized"
 #: ``__consumer_offsets``, which keeps the group.
 #: ASSIGNED: ``member``, ``instance``, ``epoch``, ``partitions``: what a member was told is its own (None: as before); ``protocol``
 #: "classic" or "consumer".
-#: GONE: ``member`` is none any more: left, or fenced.       STATE: ``state`` and ``epoch`` of the group, when either changed.
+#: GONE: ``member`` is none any more: left, or fenced.       STATE: ``state`` and ``epoch`` of the group, when either changed;
+#: ``topics`` that its members subscribe to (of a classic group while it is Stable), ``assignor`` ("consumer": the server's), and
+#: ``rebalance_timeout_ms``, the longest of its members.
 #: FORGOTTEN: ``partitions`` whose offsets the coordinator dropped: they had expired, or somebody deleted them.
 GROUP_COMMITTED = "group offsets committed"
 GROUP_FETCHED = "group offsets fetched"

@@ -14,6 +14,7 @@ from typing import Any
 from kafkasim.core.group.classic import ClassicGroup
 from kafkasim.core.group.consumer_records import MemberRecord, decode
 from kafkasim.core.group.consumer_state import ConsumerGroupState
+from kafkasim.core.group.members import STABLE
 from kafkasim.core.group.records import OFFSET_COMMIT_KEY, OffsetCommitKey, decode_key
 from kafkasim.core.model.consumer_group_messages import ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse
 from kafkasim.core.model.effects import Note
@@ -53,6 +54,8 @@ class GroupNotes:
         #: (group, member) -> the epoch and the partitions that were told it last.
         self._told: dict[tuple[str, str], tuple[int, tuple[TopicPartition, ...] | None]] = {}
         self._states: dict[str, tuple[str, int]] = {}
+        #: Of groups of the consumer protocol: the longest rebalance time-out that a member came with.
+        self._timeouts_ms: dict[str, int] = {}
 
     def _note(self, kind: str, group_id: str, **fields: Any) -> None:
         self._ctx.outbox.append(Note(kind, group_id, tuple(fields.items()), is_traced=False))
@@ -72,14 +75,37 @@ class GroupNotes:
             self._on_sync(request, response, group)
         if isinstance(group, ClassicGroup):
             if kind in _OF_CLASSIC_MEMBERS:
-                self._look(group.group_id, group.state, group.generation_id)
+                self._look_at_classic(group)
         elif group is not None and kind is ConsumerGroupHeartbeatRequest:
-            self._look(group.group_id, _CONSUMER, group.group_epoch)
+            self._look_at_consumer(group, request)
 
-    def _look(self, group_id: str, state: str, epoch: int) -> None:
-        if self._states.get(group_id) != (state, epoch):
-            self._states[group_id] = (state, epoch)
-            self._note(GROUP_STATE, group_id, state=state, epoch=epoch)
+    def _look_at_classic(self, group: ClassicGroup) -> None:
+        seen = group.state, group.generation_id
+        if self._states.get(group.group_id) == seen:
+            return
+        self._states[group.group_id] = seen
+        topics: tuple[str, ...] = ()
+        timeout_ms = 0
+        if group.state == STABLE:
+            topics = tuple(sorted(group.subscribed_topics() or ()))
+            timeout_ms = max((member.rebalance_timeout_ms for member in group.members.values()), default=0)
+        self._state(group.group_id, *seen, topics, group.protocol_name or "", timeout_ms)
+
+    def _look_at_consumer(self, group: ConsumerGroupState, request: ConsumerGroupHeartbeatRequest) -> None:
+        known_ms = self._timeouts_ms.get(group.group_id, 0)
+        if request.rebalance_timeout_ms > known_ms:
+            known_ms = self._timeouts_ms[group.group_id] = request.rebalance_timeout_ms
+        seen = _CONSUMER, group.group_epoch
+        if self._states.get(group.group_id) != seen:
+            self._states[group.group_id] = seen
+            topics = tuple(sorted({**group.by_name, **group.by_regex}))
+            self._state(group.group_id, *seen, topics, _CONSUMER, known_ms)
+
+    def _state(
+        self, group_id: str, state: str, epoch: int, topics: tuple[str, ...], assignor: str, timeout_ms: int
+    ) -> None:
+        fields = {"topics": topics, "assignor": assignor, "rebalance_timeout_ms": timeout_ms}
+        self._note(GROUP_STATE, group_id, state=state, epoch=epoch, **fields)
 
     def _on_commit(self, request: OffsetCommitRequest, response: OffsetCommitResponse) -> None:
         accepted = {tp: None for tp, error in response.partitions if error is ErrorCode.NONE}
