@@ -152,6 +152,41 @@ def test_a_partitioned_leader_cannot_commit() -> None:
         assert cluster.check().ok
 
 
+def test_a_short_cut_is_a_short_delay() -> None:
+    """A fetch's answer that a cut of 50 ms lost comes again after a fifth of a second: no request time-out is waited for."""
+    with kafkasim.Cluster(brokers=1, seed=3, config=FAST) as cluster:
+        cluster.create_topic("t")
+        consumer = cluster.consumer("g", ["t"])
+        while not consumer.assignment():
+            consumer.poll(1.0)
+        consumer.poll(1.0)
+        cluster.network.partition(consumer, 1)
+        cluster.produce("t", [b"x"])
+        cluster.run_for(0.05)
+        cluster.network.heal(consumer, 1)
+        before = cluster.now
+        message = consumer.poll(30.0)
+        assert message is not None
+        assert 0.1 < cluster.now - before < 0.3
+
+
+@pytest.mark.parametrize(("idempotent", "copies"), [(True, 1), (False, 2)])
+def test_a_request_that_was_given_up_is_done_after_the_cut(idempotent: bool, copies: int) -> None:
+    """Its bytes are still on their way when the next connection carries the retry: without idempotence it is a duplicate."""
+    with kafkasim.Cluster(brokers=1, seed=3, config=FAST) as cluster:
+        cluster.create_topic("t")
+        producer = cluster.producer(enable_idempotence=idempotent, socket_timeout_ms=1000, acks="all")
+        producer.produce("t", b"before")
+        producer.flush()
+        cluster.network.partition(producer, 1)
+        producer.produce("t", b"x")
+        cluster.run_for(5.0)
+        cluster.network.heal()
+        assert producer.flush(30.0) == 0
+        cluster.run_for(10.0)
+        assert [record.value for record in cluster.records("t")] == [b"before"] + [b"x"] * copies
+
+
 def test_waiting_in_vain_says_what_and_when() -> None:
     """A time-out names the virtual time and the seed."""
     with kafkasim.Cluster(seed=11) as cluster, pytest.raises(TimeoutError, match=r"2.0 virtual seconds .* seed 11"):
