@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tests.unit.sim.peers import Peer, World
 
 from kafkasim.sim.network import Link, Verdict
@@ -462,3 +464,39 @@ def test_nothing_is_drawn_and_nothing_stays(monkeypatch: pytest.MonkeyPatch) -> 
     world.run(10 * SECOND)
     assert drawn == ["net.latency"] * 3  # Of the three answers.
     assert world.network._ruled is False
+
+
+_PAUSES_US = st.sampled_from([0, 50, 100, 1000, 150 * MS, 250 * MS, 700 * MS, 3 * SECOND])
+_DEEDS = st.sampled_from(["send", "send", "send", "cut", "cut forth", "cut back", "heal", "hold", "release", "filter"])
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.tuples(_DEEDS, _PAUSES_US), max_size=25))
+def test_whatever_the_network_does_all_arrives_once_and_in_order(deeds: list[tuple[str, int]]) -> None:
+    """Cuts of each way, holds and filters in any order: when all is whole again nothing is missing, doubled or overtaken."""
+    world = World().connected()
+    network, sent = world.network, []
+
+    def drops(src: int, dst: int, channel: object, request: object) -> Verdict | None:
+        return Verdict.DROP if dst == 1 else None
+
+    for deed, pause_us in deeds:
+        if deed == "send":
+            sent.append(f"m{len(sent)}")
+            world.a.ask(2, sent[-1])
+        elif deed == "heal":
+            network.heal_all()
+        elif deed in ("hold", "release"):
+            getattr(network, deed)(1, 2)
+        elif deed == "filter":
+            network.add_filter(drops)
+        else:
+            src, dst = (2, 1) if deed == "cut back" else (1, 2)
+            network.partition(src, dst, one_way=deed != "cut")
+        world.run(pause_us)
+    network.heal_all()
+    world.run(130 * SECOND)
+    assert [name for _, name in requests(world.b)] == sent
+    assert [name for _, name in responses(world.a)] == [f"re: {name}" for name in sent]
+    assert not world.kernel.pending()
+    assert not network._ruled
