@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from kafkasim.errors import ConfigurationError
 from kafkasim.sim.injection import Fired, Injection
 from kafkasim.sim.plan import Fault, Plan
 from kafkasim.sim.plan_text import plan_from_json, plan_from_toml, plan_to_json, plan_to_toml
@@ -210,6 +211,10 @@ def stop(target: str = "client", *, down: float | None = None, **trigger: Any) -
 
 def configure(target: str, settings: Mapping[str, Any], *, lasting: float | None = None, **trigger: Any) -> Fault:
     """Change settings of ``"topic:orders"``, ``"broker:2"`` or ``"brokers"``, as an operator does; as before after ``lasting``."""
+    if not isinstance(settings, Mapping):
+        raise ConfigurationError(
+            f"configure {target}: settings are {settings!r}, expected a mapping, as in {{'min.insync.replicas': 1}}"
+        )
     texts = tuple(
         (key, str(value).lower() if isinstance(value, bool) else str(value)) for key, value in settings.items()
     )

@@ -212,6 +212,8 @@ class Cluster(SimulatedCluster):
         if self._shared_producer is None:
             self._shared_producer = self.producer({"acks": "all", "client.id": "kafkasim-produce"})
         producer = self._shared_producer
+        if isinstance(values, str | bytes):
+            raise ConfigurationError(f"produce({topic!r}, {values!r}): values are a list, as in [{values!r}]")
         listed = list(values)
         listed_keys = [None] * len(listed) if keys is None else list(keys)
         outcomes: dict[int, tuple[KafkaError | None, Message]] = {}

@@ -12,6 +12,16 @@ import attrs
 
 from kafkasim.errors import ConfigurationError
 
+#: Promises that are no flags.
+_OF_VALUES = ("sink", "mirrors", "max_lag", "recovery_s")
+#: What others call them.
+_MEANT = {
+    "exactly_once": " (of what users can see, effectively_once=True)",
+    "ordered": " (by key: ordered_by_key=True)",
+    "topic": " (topics=)",
+    "no_duplicates": " (at_most_once=True)",
+}
+
 
 @attrs.frozen
 class Guarantee:
@@ -90,7 +100,10 @@ class Guarantee:
         known = [field.name for field in attrs.fields(cls)][2:]
         for name in promises:
             if name not in known:
-                raise ConfigurationError(f"nothing called {name!r} can be promised; known: {', '.join(known)}")
+                hint = _MEANT.get(name, "")
+                raise ConfigurationError(f"nothing called {name!r} can be promised{hint}; known: {', '.join(known)}")
+            if name not in _OF_VALUES and not isinstance(promises[name], bool):
+                raise ConfigurationError(f"{name} is {promises[name]!r}, expected True or False")
         return cls(group, (topics,) if isinstance(topics, str) else tuple(topics), **promises)
 
     @property

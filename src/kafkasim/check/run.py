@@ -21,6 +21,7 @@ from kafkasim.check.positions import check_positions, measure_reading
 from kafkasim.check.producer_order import check_producers
 from kafkasim.check.report import Report
 from kafkasim.check.share import check_share, share_groups
+from kafkasim.check.unseen import check_names
 from kafkasim.check.work import read_work
 from kafkasim.core.model.history import HistoryEvent
 from kafkasim.core.model.ids import TopicPartition
@@ -67,4 +68,5 @@ def check_history(
     if share_groups(rest):
         check_share(events, guarantees, report, identity)
     report.sort()
+    check_names(events, rest, logs, guarantees, report)
     return report

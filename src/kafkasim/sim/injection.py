@@ -82,9 +82,12 @@ class Injection:
         return [fault for index, fault in enumerate(self.plan) if index not in self._done]
 
     def require_fired(self) -> None:
-        """Raise AssertionError that names what has not happened: a test of a fault that never comes tests nothing."""
+        """Raise AssertionError that names what has not happened, or hit nobody: a test of a fault that never comes tests nothing."""
         if self.unfired:
             raise AssertionError("planned faults never happened:\n" + "\n".join(f"  {fault}" for fault in self.unfired))
+        missed = [fired for fired in self.fired if not fired.hit]
+        if missed:
+            raise AssertionError("planned faults found nobody to hit:\n" + "\n".join(f"  {fired}" for fired in missed))
 
     def heal(self) -> None:
         """Let nothing more happen, undo what is still broken: processes run, the network is whole."""

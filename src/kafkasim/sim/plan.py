@@ -9,6 +9,7 @@ Rule 4:   what cannot be is refused when the value is made, with the fault's own
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 
 import attrs
@@ -79,6 +80,7 @@ class Fault:
     count: int = 1
 
     def __attrs_post_init__(self) -> None:
+        self._check_types()
         if self.what not in KINDS:
             raise self._error(
                 f"nothing called {self.what!r} can go wrong{close(self.what, KINDS)}; known: {', '.join(KINDS)}"
@@ -90,6 +92,26 @@ class Fault:
             raise self._error(f"{self.what!r} is over at once; `for` has nothing to undo")
         if self.for_s is not None and self.for_s <= 0:
             raise self._error(f"`for` is {self.for_s!r} s, expected more than 0")
+
+    def _check_types(self) -> None:
+        """First of all: the text of a fault is made of its fields."""
+        for name in ("at_s", "for_s", "extra_s", "spread_s", "factor"):
+            value = getattr(self, name)
+            if value is not None and (
+                not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value)
+            ):
+                raise ConfigurationError(
+                    f"fault {self.what}: `{name.removesuffix('_s')}` is {value!r}, expected a number (of seconds)"
+                )
+        for name in ("nth", "count"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool):
+                raise ConfigurationError(f"fault {self.what}: `{name}` is {value!r}, expected a whole number")
+        for name in ("what", "target", "against"):
+            value = getattr(self, name)
+            if not isinstance(value, str):
+                hint = f"; a broker is 'broker:{value}'" if isinstance(value, int) else ""
+                raise ConfigurationError(f"fault {self.what}: `{name}` is {value!r}, expected text{hint}")
 
     def _check_trigger(self) -> None:
         given = [name for name, value in (("at", self.at_s), ("on", self.on), ("when", self.when)) if value is not None]
@@ -156,6 +178,10 @@ class Fault:
         if self.count < 1 or self.spread_s < 0:
             raise self._error(f"count {self.count!r}, spread {self.spread_s!r} s: expected 1 and 0 s or more")
 
+    def __add__(self, other: Plan | Fault) -> Plan:
+        """Both, as a plan."""
+        return Plan.of(self, other)
+
     def _error(self, problem: str) -> ConfigurationError:
         return ConfigurationError(f"fault {self}: {problem}")
 
@@ -202,12 +228,16 @@ class Plan:
 
     @classmethod
     def of(cls, *parts: Fault | Plan | Iterable[Fault]) -> Plan:
+        """Raises ConfigurationError for what is no fault."""
         faults: list[Fault] = []
         for part in parts:
-            if isinstance(part, Fault):
-                faults.append(part)
-            else:
-                faults.extend(part)
+            listed = [part] if isinstance(part, Fault) else part
+            if isinstance(listed, str) or not isinstance(listed, Iterable):
+                raise ConfigurationError(f"{part!r} is no fault and no plan: kafkasim.faults makes them")
+            for fault in listed:
+                if not isinstance(fault, Fault):
+                    raise ConfigurationError(f"{fault!r} is no fault: kafkasim.faults makes them")
+                faults.append(fault)
         return cls(tuple(faults))
 
     def __iter__(self) -> Iterator[Fault]:

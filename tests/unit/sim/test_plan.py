@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -336,3 +338,39 @@ def test_only_clients_in_tasks_are_counted_where_one_is_to_be_killed() -> None:
         cluster.create_topic("orders")
         cluster.produce("orders", ["1"])
         assert len(injection.unfired) == 2
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: faults.crash("broker:1", at="5s"), "`at` is '5s', expected a number"),
+        (lambda: faults.crash("broker:1", at=float("nan")), "`at` is nan, expected a number"),
+        (lambda: faults.crash("broker:1", at=1, down="5s"), "`for` is '5s', expected a number"),
+        (lambda: faults.crash("broker:1", on="Produce.answered", nth=1.5), "`nth` is 1.5, expected a whole number"),
+        (lambda: faults.crash(1, at=1), "a broker is 'broker:1'"),
+        (lambda: faults.configure("topic:t", "min.insync.replicas=1", at=1), "expected a mapping"),
+        (lambda: faults.plan("crash"), "'crash' is no fault and no plan"),
+        (lambda: faults.plan(["crash"]), "'crash' is no fault"),
+        (lambda: faults.plan(None), "None is no fault and no plan"),
+    ],
+)
+def test_values_of_other_types_are_refused_by_name(make: Callable[[], object], message: str) -> None:
+    """With the field, the value and what was expected; not from deep inside."""
+    with pytest.raises(ConfigurationError, match=message):
+        make()
+
+
+def test_two_faults_add_up() -> None:
+    """As plans do."""
+    first, second = faults.crash("broker:1", at=1), faults.pause("broker:2", at=2)
+    assert first + second == faults.plan(first, second)
+
+
+def test_a_fault_that_hit_nobody_is_told() -> None:
+    """Its moment came, and its target was not there: a test of it tests nothing, either."""
+    with kafkasim.Cluster() as cluster:
+        injection = cluster.inject(faults.kill("client:biling-1", at=1.0))
+        cluster.run_for(2.0)
+        assert injection.unfired == []
+        with pytest.raises(AssertionError, match=r"found nobody to hit:\n.*kill client:biling-1 at 1s"):
+            injection.require_fired()
