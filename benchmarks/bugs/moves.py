@@ -5,7 +5,7 @@ Rule 1:   the moves are an operator's, part of the scenario; that a broker dies 
 
 from __future__ import annotations
 
-from benchmarks.bugs.replication import CONFIG, PRODUCER, TOPIC, is_settled
+from benchmarks.bugs.replication import CONFIG, LOSS, PRODUCER, TOPIC, is_settled
 from benchmarks.bugs.row import Row
 from kafkasim.core.model.admin_messages import AlterPartitionReassignmentsRequest, Reassignment
 from kafkasim.core.model.ids import TopicPartition
@@ -68,7 +68,7 @@ MOVES: tuple[Row, ...] = (
         "dropped-before-replaced",
         "KIP-455",
         _reassigned,
-        ("acked-loss", "leader-completeness", "log-matching", "candidate-completeness"),
+        (*LOSS, "global-survival"),
         forbidden=("log-duplicate",),
     ),
 )

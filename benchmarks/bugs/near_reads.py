@@ -187,7 +187,7 @@ NEAR_READS: tuple[Row, ...] = (
         lambda protection: _in_racks(
             "uncommitted-follower-read", {"committed_follower_reads": protection}, _reads_on, _as_checked
         ),
-        ("inconsistent-offset", "poll-back", "position-jump"),
+        ("repeatable-read", "inconsistent-offset", "poll-back", "position-jump"),
         forbidden=("acked-loss",),
     ),
 )
