@@ -180,3 +180,27 @@ def test_a_follower_hides_what_is_not_committed(protected: bool) -> None:
     follower = cluster.replica(3, tp)
     assert (follower.high_watermark, follower.log_end) == (1, 2)
     assert len(cluster.fetch(3, tp, 1).batches) == (0 if protected else 1)
+
+
+def test_a_leader_that_skips_epochs_believes_what_it_heard_before() -> None:
+    """Kafka's own, as of 4.3 (``Replica.resetReplicaState``): until the follower fetches again, its old log end counts."""
+    cluster = PlaneCluster(3)
+    tp = cluster.topic()
+    cluster.produce(1, tp, b"x")
+    cluster.run_for(1)
+    cluster.auto_publish = False
+    cluster.cut[3] = None
+    cluster.produce(1, tp, b"a", acks=1)
+    cluster.run_for(1)
+    assert cluster.replica(1, tp).follower(2).log_end == 2
+    cluster.cut.clear()
+    cluster.elect(tp, 3)
+    cluster.publish(2, 3)
+    cluster.run_for(1)
+    assert cluster.replica(2, tp).log_end == 1
+    cluster.cut[2] = None
+    cluster.elect(tp, 1, (1, 2))
+    cluster.publish(1)  # of both elections at once
+    leader = cluster.replica(1, tp)
+    assert (leader.leader_epoch, leader.high_watermark) == (2, 2)
+    assert cluster.replica(2, tp).log_end == 1
