@@ -13,7 +13,7 @@ from pathlib import Path
 
 import attrs
 
-from benchmarks.bugs.policies import portfolio
+from benchmarks.bugs.policies import AIMED, POLICIES
 from benchmarks.bugs.row import Row
 from benchmarks.bugs.rows import chosen
 from benchmarks.measure import machine
@@ -53,10 +53,10 @@ def main() -> int:
 
 
 def shrink_row(row: Row, seeds: int) -> Shrunk | None:
-    """The first failing seed of the benchmark's portfolio, shrunk; None where nothing is reported as broken."""
+    """The first failing seed of the benchmark's aimed policy, shrunk; None where nothing is reported as broken."""
     scenario = _with_alternative(row)
     for seed in range(seeds):
-        plan = portfolio(scenario, seed, row.faults)
+        plan = POLICIES[AIMED](scenario, seed, row.faults)
         trial = run_trial(scenario, seed, plan)
         for cause in causes_of(trial.findings):
             # What the sound program does too is no run of this bug (its settings may let it lose something).

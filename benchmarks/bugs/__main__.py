@@ -17,14 +17,13 @@ from rich.console import Console
 from rich.progress import Progress
 
 from benchmarks.bugs.hunt import Alarm, Hunt, hunt, listen
-from benchmarks.bugs.policies import POLICIES, UNIFORM, portfolio
+from benchmarks.bugs.policies import AIMED, POLICIES, UNIFORM
 from benchmarks.bugs.row import Row
 from benchmarks.bugs.rows import chosen
 from benchmarks.bugs.table import as_values, best, gain, table
 
-PORTFOLIO = "portfolio"
 _QUICK_SEEDS = 400
-_QUICK_SOUND_SEEDS = 6
+_QUICK_SOUND_SEEDS = 3
 
 
 def main() -> int:
@@ -62,17 +61,21 @@ def _measure(rows: list[Row], options: argparse.Namespace) -> int:
         for row in rows:
             for name, policy in policies.items():
                 progress.update(task, description=f"{row.name}, {name}")
-                hunts[row.name][name] = hunt(row, policy, seeds=options.seeds, hits=options.hits)
+                known = next(iter(hunts[row.name].values()), None)
+                if known is None or row.faults:  # without faults there is nothing that policies could do otherwise
+                    known = hunt(row, policy, seeds=options.seeds, hits=options.hits)
+                hunts[row.name][name] = known
                 progress.advance(task)
     if options.json:
         print(json.dumps(as_values(rows, hunts, {}), indent=2))
     else:
         out = Console(width=None if sys.stdout.isatty() else 200)
         out.print(table(rows, hunts, {}))
+        aimed_at = {row.name: hunts[row.name] for row in rows if row.faults}
         for name in policies:
-            factor = gain(hunts, name, UNIFORM) if name != UNIFORM and UNIFORM in policies else None
+            factor = gain(aimed_at, name, UNIFORM) if name != UNIFORM and UNIFORM in policies else None
             if factor is not None:
-                out.print(f"{name}: {factor:.1f} times as often as {UNIFORM} (geometric mean over the rows)")
+                out.print(f"{name}: as often as {UNIFORM} {factor}")
     return 0 if all(best(per_policy) for per_policy in hunts.values()) else 1
 
 
@@ -82,10 +85,10 @@ def _quick(rows: list[Row], *, as_json: bool) -> int:
     started = time.perf_counter()
     for row in rows:
         if not row.rare:
-            hunts[row.name] = {PORTFOLIO: hunt(row, portfolio, seeds=_QUICK_SEEDS, hits=1)}
+            hunts[row.name] = {AIMED: hunt(row, POLICIES[AIMED], seeds=_QUICK_SEEDS, hits=1)}
         tried, alarms = 0, []
         for _, scenario in row.sound():
-            number, found = listen(row, scenario, PORTFOLIO, portfolio, range(_QUICK_SOUND_SEEDS))
+            number, found = listen(row, scenario, AIMED, POLICIES[AIMED], range(_QUICK_SOUND_SEEDS))
             tried += number
             alarms += found
         listened[row.name] = (tried, alarms)
@@ -93,7 +96,7 @@ def _quick(rows: list[Row], *, as_json: bool) -> int:
         print(json.dumps(as_values(rows, hunts, listened), indent=2))
     else:
         Console(width=None if sys.stdout.isatty() else 200).print(table(rows, hunts, listened))
-    missed = [name for name, per_policy in hunts.items() if not per_policy[PORTFOLIO].hits]
+    missed = [name for name, per_policy in hunts.items() if not per_policy[AIMED].hits]
     reports = [str(alarm) for _, alarms in listened.values() for alarm in alarms]
     reports += [alarm for per_policy in hunts.values() for found in per_policy.values() for alarm in found.alarms]
     for name in missed:

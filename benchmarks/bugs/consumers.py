@@ -31,6 +31,8 @@ from kafkasim.explore.trial import Scenario
 
 #: Records do not come in step with commits and heartbeats.
 _TRAFFIC = Traffic(keys=4, gap_s=0.097)
+#: What a fault has to hit is then a moment in a minute.
+_SPARSE = Traffic(keys=4, records=30, gap_s=1.997)
 
 
 def _consuming(
@@ -40,10 +42,11 @@ def _consuming(
     *,
     versioned: bool = False,
     during: Callable[[Stage], None] | None = None,
+    traffic: Traffic = _TRAFFIC,
 ) -> Scenario:
     """Two workers of one group; ``versioned``: their sink knows what it has applied."""
     memory = Newest if versioned else None
-    return staged(name, worker, promises=promises, memory=memory, traffic=_TRAFFIC, during=during)
+    return staged(name, worker, promises=promises, memory=memory, traffic=traffic, during=during)
 
 
 # --- commits and work -------------------------------------------------------------------------------------------------
@@ -210,11 +213,13 @@ _LOSS = {"at_least_once": True}
 
 
 def _pair(name: str, sound: Worker, broken: Worker, promises: Mapping[str, bool]) -> Callable[[bool], Scenario]:
-    return lambda protection: _consuming(name, sound if protection else broken, promises)
+    return lambda protection: _consuming(name, sound if protection else broken, promises, traffic=_SPARSE)
 
 
-def _sink_pair(name: str, worker: Worker, promises: Mapping[str, bool]) -> Callable[[bool], Scenario]:
-    return lambda protection: _consuming(name, worker, promises, versioned=protection)
+def _sink_pair(
+    name: str, worker: Worker, promises: Mapping[str, bool], traffic: Traffic = _TRAFFIC
+) -> Callable[[bool], Scenario]:
+    return lambda protection: _consuming(name, worker, promises, versioned=protection, traffic=traffic)
 
 
 def _churn(protection: bool) -> Scenario:
@@ -229,13 +234,15 @@ CONSUMERS: tuple[Row, ...] = (
         "at-least-once consumers",
         _pair("commit-before-work", works_first, commits_first, _LOSS),
         ("at-least-once",),
+        faults=1,
     ),
     Row(
         "32",
         "work-before-commit-plain-sink",
         "idempotent sinks",
-        _sink_pair("work-before-commit-plain-sink", works_first, {"effectively_once": True}),
+        _sink_pair("work-before-commit-plain-sink", works_first, {"effectively_once": True}, _SPARSE),
         ("effectively-once", "at-most-once"),
+        faults=1,
     ),
     Row(
         "33",
@@ -243,6 +250,7 @@ CONSUMERS: tuple[Row, ...] = (
         "librdkafka #1122, #2609",
         _pair("auto-offset-store", stores_when_done, stores_by_itself, _LOSS),
         ("at-least-once",),
+        faults=1,
     ),
     Row(
         "34",
@@ -250,7 +258,8 @@ CONSUMERS: tuple[Row, ...] = (
         "automatic commits with a queue",
         _pair("auto-commit-and-threads", hands_to_a_thread_and_stores_when_done, hands_to_a_thread, _LOSS),
         ("at-least-once",),
-        twins=(("one by one", lambda: _consuming("one by one", stores_when_done, _LOSS)),),
+        twins=(("one by one", lambda: _consuming("one by one", stores_when_done, _LOSS, traffic=_SPARSE)),),
+        faults=1,
     ),
     Row(
         "35",
@@ -258,20 +267,16 @@ CONSUMERS: tuple[Row, ...] = (
         "parallel work, commits by record",
         _pair("commits-out-of-order", commits_what_is_complete, commits_out_of_order, _LOSS),
         ("at-least-once",),
+        faults=1,
     ),
-    Row(
-        "36",
-        "no-commit-on-revoke",
-        "rebalance listeners",
-        _churn,
-        ("at-most-once",),
-        faults=0,
-    ),
+    Row("36", "no-commit-on-revoke", "rebalance listeners", _churn, ("at-most-once",), faults=0),
     Row(
         "37",
         "longer-than-max-poll-interval",
         "KIP-62; max.poll.interval.ms",
         _sink_pair("longer-than-max-poll-interval", works_too_long, {"at_most_once": True, "ordered_by_key": True}),
         ("at-most-once", "stale-overwrite", "key-order"),
+        faults=0,
+        stress=4,
     ),
 )

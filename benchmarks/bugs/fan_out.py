@@ -98,6 +98,8 @@ FAN_OUT: tuple[Row, ...] = (
         lambda protection: _sound() if protection else fan_out("fan-out, billing", planted={"billing": commits_first}),
         ("commit-ahead", "at-least-once"),
         forbidden=("acked-loss",),
+        faults=0,
+        stress=4,
     ),
     Row(
         "34f",
@@ -106,6 +108,8 @@ FAN_OUT: tuple[Row, ...] = (
         lambda protection: _sound() if protection else fan_out("fan-out, fraud", planted={"fraud": hands_to_a_thread}),
         ("commit-ahead", "at-least-once"),
         forbidden=("acked-loss",),
+        faults=0,
+        stress=4,
     ),
     Row(
         "16f",

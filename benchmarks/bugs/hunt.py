@@ -119,7 +119,7 @@ def listen(
     started = time.perf_counter()
     tried = 0
     for seed in seeds:
-        trial = run_trial(scenario, seed, policy(scenario, seed, row.faults))
+        trial = run_trial(scenario, seed, policy(scenario, seed, row.borne))
         tried += 1
         reports = row.false_reports(trial)
         if reports:

@@ -1,36 +1,55 @@
 """The fault policies that are measured against one another, each with the same number of faults of the same kinds and down-times.
 
-Rule 1:   where a scenario names clients its faults are theirs: killed, stopped or frozen; the swarm adds one of a broker.
+Rule 1:   where a scenario names clients its faults are theirs: killed, stopped or frozen.
+Rule 2:   a policy may look at one run of the scenario without faults, to know what happens in it and how often.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
-from kafkasim.explore.shape import shape_of
+from kafkasim.explore import shape
 from kafkasim.explore.trial import Scenario
 from kafkasim.sim import aiming
-from kafkasim.sim.aiming import Shape
 from kafkasim.sim.client_nemeses import clients_event_indexed, clients_uniform
 from kafkasim.sim.plan import Plan
 
+#: Twice a session and the time after which a replica has fallen behind, in these scenarios.
+LONG_S = 6.0
 Policy = Callable[[Scenario, int, int], Plan]
 
 
-def _aimed(generate: Callable[[Shape, int, int], Plan], at_clients: Policy) -> Policy:
+def _aimed(generate: Callable[[aiming.Shape, int, int], Plan], at_clients: Policy) -> Policy:
     def policy(scenario: Scenario, seed: int, faults: int) -> Plan:
         if not faults:
             return Plan()
         if scenario.clients:
             return at_clients(scenario, seed, faults)
-        return generate(_shape(scenario), seed, faults)
+        return generate(_aim_at(scenario), seed, faults)
 
     return policy
 
 
-def _shape(scenario: Scenario) -> Shape:
-    brokers = range(1, int(scenario.options.get("brokers", 3)) + 1)
-    return Shape(brokers, scenario.partitions, scenario.span_s)
+def _seen(scenario: Scenario) -> shape.Shape:
+    """What happens in a scenario without faults: each is run once for it."""
+    if scenario.name not in _shapes:
+        _shapes[scenario.name] = shape.shape_of(scenario, 0)[0]
+    return _shapes[scenario.name]
+
+
+_shapes: dict[str, shape.Shape] = {}
+
+
+def _aim_at(scenario: Scenario) -> aiming.Shape:
+    seen = _seen(scenario)
+    return aiming.Shape(
+        seen.brokers,
+        scenario.partitions,
+        scenario.span_s,
+        promises=max(1, seen.promises),
+        changes=seen.changes,
+        long_s=LONG_S,
+    )
 
 
 def _clients_at_any_time(scenario: Scenario, seed: int, faults: int) -> Plan:
@@ -38,34 +57,15 @@ def _clients_at_any_time(scenario: Scenario, seed: int, faults: int) -> Plan:
 
 
 def _clients_at_events(scenario: Scenario, seed: int, faults: int) -> Plan:
-    if scenario.name not in _occurrences:
-        _occurrences[scenario.name] = shape_of(scenario, 0)[0].task_events
-    return clients_event_indexed(scenario.clients, seed=seed, faults=faults, occurrences=_occurrences[scenario.name])
-
-
-#: How often clients' events happen in a scenario without faults: each is run once for it.
-_occurrences: dict[str, Mapping[str, int]] = {}
-
-
-def _clients_and_a_broker(scenario: Scenario, seed: int, faults: int) -> Plan:
-    return _clients_at_events(scenario, seed, faults - 1) + aiming.mixed(_shape(scenario), seed, 1)
+    occurrences = _seen(scenario).task_events
+    return clients_event_indexed(scenario.clients, seed=seed, faults=faults, occurrences=occurrences)
 
 
 #: The yardstick.
 UNIFORM = "uniform"
+AIMED = "aimed"
 POLICIES: dict[str, Policy] = {
     UNIFORM: _aimed(aiming.at_any_time, _clients_at_any_time),
     "leader": _aimed(aiming.at_leaders, _clients_at_any_time),
-    "event": _aimed(aiming.at_events, _clients_at_events),
-    "election": _aimed(aiming.around_elections, _clients_at_events),
-    "swarm": _aimed(aiming.mixed, _clients_and_a_broker),
-    "chase": _aimed(aiming.chase, _clients_and_a_broker),
+    AIMED: _aimed(aiming.around_changes, _clients_at_events),
 }
-#: Those that place faults by events.
-BY_EVENTS = ("event", "election")
-
-
-def portfolio(scenario: Scenario, seed: int, faults: int) -> Plan:
-    """Three seeds of four around elections, the others at single events or of a swarm."""
-    name = ("election", "election", "election", "event" if seed % 8 < 4 else "swarm")[seed % 4]
-    return POLICIES[name](scenario, seed, faults)

@@ -26,23 +26,24 @@ from kafkasim.testing.audit import audit
 
 TOPIC = "orders"
 CONFIG: Mapping[str, object] = {
-    "broker.session.timeout.ms": 1000,
-    "broker.heartbeat.interval.ms": 300,
-    "replica.lag.time.max.ms": 1000,
+    "broker.session.timeout.ms": 3000,
+    "broker.heartbeat.interval.ms": 1000,
+    "replica.lag.time.max.ms": 3000,
+    "replica.fetch.wait.max.ms": 1000,
     "leader.imbalance.check.interval.seconds": 1,
     "unclean.leader.election.interval.ms": 1000,
 }
 PRODUCER: Mapping[str, object] = {
     "acks": "all",
     "linger.ms": 0,
-    "message.timeout.ms": 8000,
-    "socket.timeout.ms": 2000,
-    "request.timeout.ms": 1500,
 }
+BURST = 2
+CLOSE_S = 0.05
+MOVE_S = 0.5
 #: What links of an uneven network take longer than others.
 SLOWER_MS = (0, 0, 0, 3, 30, 150)
 #: How long requests wait that come late.
-LATE_MS = (0, 30, 1500, 3000)
+LATE_MS = (2500, 8000)
 #: Found where a replica that may lead lacks what was committed, or holds something else there.
 LOSS = (
     "leader-completeness",
@@ -65,12 +66,16 @@ def replicated(
     brokers: int = 3,
     controllers: int | None = 1,
     records: int = 60,
-    gap_s: float = 0.05,
+    gap_s: float = 1.0,
+    close_s: float = CLOSE_S,
     uneven: bool = False,
     late: Sequence[type[Any]] = (),
+    late_ms: Sequence[int] = LATE_MS,
     backlog: bool = False,
+    size: int = 0,
     bystander: bool = False,
     operator: bool = False,
+    errand: bool = False,
     judge: Callable[[Cluster], Report] | None = None,
 ) -> Scenario:
     """A producer writes ``records``, one every ``gap_s``, to a partition with a replica on each broker, two of which must be in sync.
@@ -79,7 +84,8 @@ def replicated(
     ``late``: requests that take long, as they wait in somebody's queue.
     ``backlog``: the log is large and the links are narrow, so that a replica that begins anew needs four seconds.
     ``bystander``: another producer writes without waiting for replicas, so that leaders hold what their followers lack.
-    ``operator``: leadership is moved from broker to broker, by reassignments and preferred elections.
+    ``operator``: leadership is moved from broker to broker, by reassignments and preferred elections, at every fifth record.
+    ``errand``: it is moved once in the middle of the run, and back half a second later.
     """
 
     def prepare(cluster: Cluster) -> None:
@@ -87,25 +93,27 @@ def replicated(
         cluster.create_topic(TOPIC, replication_factor=brokers, config={"min.insync.replicas": 2, **(topic or {})})
         if backlog:
             cluster.produce(TOPIC, [bytes(500_000)] * 16)
-            cluster.fabric.set_default_link(Link(bandwidth_bytes_per_s=2_000_000))
+            cluster.fabric.set_default_link(Link(bandwidth_bytes_per_s=900_000))
         if uneven:
-            _slow_some_links(cluster)
+            slow_some_links(cluster)
         for kind in late:
-            cluster.fabric.delay_api(kind.API_KEY, 1000 * LATE_MS[cluster.choices.draw("bugs.late", len(LATE_MS))])
+            cluster.fabric.delay_api(kind.API_KEY, 1000 * late_ms[cluster.choices.draw("bugs.late", len(late_ms))])
 
     def body(cluster: Cluster, records: int) -> None:
         writer = cluster.producer({**PRODUCER, **(producer or {})})
         other = cluster.producer({**PRODUCER, "acks": 1}) if bystander else None
         for number in range(records):
-            writer.produce(TOPIC, b"%d" % number)
+            writer.produce(TOPIC, b"%d" % number, b"x" * size or None)
             if other is not None:
                 other.produce(TOPIC, b"other %d" % number)
                 other.poll(0)
-            cluster.run_for(gap_s)
-            writer.poll(0)
             if operator and number % 5 == 4:
-                _move_leader(cluster, number // 5)
-        writer.flush(10)
+                _prefer(cluster, _rotated(tuple(cluster.broker_ids()), number // 5))
+            if errand and number == records // 2:
+                _move_leader_and_back(cluster)
+            cluster.run_for(wait_for_next(cluster, number, gap_s, close_s))
+            writer.poll(0)
+        writer.flush(30)
 
     return Scenario(
         name,
@@ -126,24 +134,49 @@ def replicated(
     )
 
 
-def _move_leader(cluster: Cluster, turn: int) -> None:
-    """Let another replica be the preferred one, and be elected; nobody waits for the answers."""
-    ids = cluster.broker_ids()
-    first = turn % len(ids)
+def wait_for_next(cluster: Cluster, number: int, gap_s: float, close_s: float = CLOSE_S) -> float:
+    """Seconds until the next record: two come close together, and then none for a while, so that no outage keeps step with them.
+
+    Records that come closer still come evenly.
+    """
+    if gap_s <= close_s / 2:
+        return gap_s
+    if number % BURST < BURST - 1:
+        return close_s
+    mean_us = round((gap_s * BURST - (BURST - 1) * close_s) * 1_000_000)
+    return cluster.choices.draw("bugs.gap", 2 * max(1, mean_us)) / 1_000_000
+
+
+def _move_leader_and_back(cluster: Cluster) -> None:
+    """Let another replica be the preferred one, and be elected, and half a second later the first again; nobody waits for the answers."""
+    state = cluster._controller_image().partition(TopicPartition(TOPIC, 0))
+    if state is None or state.leader not in state.replicas:
+        return
+    order = _rotated(tuple(state.replicas), state.replicas.index(state.leader))
+    _prefer(cluster, _rotated(order, 1))
+    cluster.at(cluster.now + MOVE_S, _prefer, cluster, order)
+
+
+def _rotated(items: tuple[int, ...], by: int) -> tuple[int, ...]:
+    first = by % len(items)
+    return (*items[first:], *items[:first])
+
+
+def _prefer(cluster: Cluster, replicas: tuple[int, ...]) -> None:
     tp = TopicPartition(TOPIC, 0)
     shell = cluster._admin()
     for request in (
-        AlterPartitionReassignmentsRequest((Reassignment(tp, (*ids[first:], *ids[:first])),)),
+        AlterPartitionReassignmentsRequest((Reassignment(tp, replicas),)),
         ElectLeadersRequest(PREFERRED_ELECTION, (tp,)),
     ):
         shell.call(shell.engine.call, request, "controller", 2_000_000)
 
 
-def _slow_some_links(cluster: Cluster) -> None:
+def slow_some_links(cluster: Cluster, slower_ms: Sequence[int] = SLOWER_MS) -> None:
     servers = list(range(1, len(cluster.broker_ids()) + 2))
     for one in servers:
         for other in servers[one:]:
-            extra_ms = SLOWER_MS[cluster.choices.draw("bugs.link", len(SLOWER_MS))]
+            extra_ms = slower_ms[cluster.choices.draw("bugs.link", len(slower_ms))]
             if extra_ms:
                 cluster.network.slow(one, other, extra_ms=extra_ms)
 
@@ -168,7 +201,8 @@ def is_settled(cluster: Cluster) -> bool:
 
 
 def _protected_by(feature: str, name: str, **more: Any) -> Callable[[bool], Scenario]:
-    return lambda protection: replicated(name, features={feature: protection}, **more)
+    features = more.pop("features", {})
+    return lambda protection: replicated(name, features={**features, feature: protection}, **more)
 
 
 def _row(
@@ -178,17 +212,18 @@ def _row(
     feature: str,
     expected: tuple[str, ...] = LOSS,
     *,
+    faults: int,
     rare: bool = False,
     **more: Any,
 ) -> Row:
     scenario = _protected_by(feature, name, **more)
-    return Row(number, name, source, scenario, expected, forbidden=("log-duplicate",), rare=rare)
+    return Row(number, name, source, scenario, expected, forbidden=("log-duplicate",), faults=faults, rare=rare)
 
 
 _LATE = [AlterPartitionRequest]
 
 REPLICATION: tuple[Row, ...] = (
-    _row("1", "truncate-to-high-watermark", "KIP-101", "epoch_truncation"),
+    _row("1", "truncate-to-high-watermark", "KIP-101", "epoch_truncation", faults=2),
     _row(
         "2",
         "diverging-logs",
@@ -197,6 +232,8 @@ REPLICATION: tuple[Row, ...] = (
         ("log-matching", "watermark-sanity"),
         brokers=2,
         topic={"min.insync.replicas": 1, "flush.messages": 3},
+        rare=True,
+        faults=3,
     ),
     _row(
         "3",
@@ -206,8 +243,9 @@ REPLICATION: tuple[Row, ...] = (
         ("log-matching", "watermark-sanity"),
         brokers=2,
         bystander=True,
-        operator=True,
+        errand=True,
         config={"broker.session.timeout.ms": 3000},
+        faults=1,
     ),
     _row(
         "4",
@@ -217,32 +255,38 @@ REPLICATION: tuple[Row, ...] = (
         rare=True,
         uneven=True,
         bystander=True,
-        operator=True,
+        errand=True,
         config={"broker.session.timeout.ms": 3000},
+        faults=2,
     ),
-    _row("5", "join-at-high-watermark", "KAFKA-7128", "epoch_start_check", uneven=True, rare=True),
-    _row("9", "high-watermark-over-isr", "KIP-497", "maximal_isr", late=_LATE, rare=True),
+    _row("5", "join-at-high-watermark", "KAFKA-7128", "epoch_start_check", uneven=True, rare=True, faults=2),
+    _row(
+        "9", "high-watermark-over-isr", "KIP-497", "maximal_isr", late=_LATE, late_ms=LATE_MS[:1], rare=True, faults=2
+    ),
     _row(
         "10",
         "stale-alter-partition",
         "KIP-497",
         "partition_epoch_check",
-        uneven=True,
         late=_LATE,
+        late_ms=LATE_MS[1:],
+        backlog=True,
+        size=300_000,
         rare=True,
-        topic={"min.insync.replicas": 1},
+        faults=3,
     ),
-    _row("11", "fenced-in-isr", "KIP-841", "fenced_broker_check", ("fenced-not-in-isr",)),
+    _row("11", "fenced-in-isr", "KIP-841", "fenced_broker_check", ("fenced-not-in-isr",), faults=1),
     _row(
         "12",
         "restarted-in-isr",
         "KIP-903",
         "broker_epoch_check",
         late=_LATE,
+        late_ms=LATE_MS[1:],
         backlog=True,
-        config={"replica.lag.time.max.ms": 300},
         rare=True,
+        faults=2,
     ),
-    _row("13", "last-replica-trusted", "KIP-966", "eligible_leader_replicas"),
-    _row("14", "unclean-shutdown-trusted", "KIP-966", "unclean_shutdown_detection"),
+    _row("13", "last-replica-trusted", "KIP-966", "eligible_leader_replicas", faults=3),
+    _row("14", "unclean-shutdown-trusted", "KIP-966", "unclean_shutdown_detection", faults=3),
 )

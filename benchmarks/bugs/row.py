@@ -1,7 +1,7 @@
 """A row of the benchmark: one known bug, the run in which it can show, and what has to be said of it.
 
 Rule 1:   ``scenario(True)`` is the sound program and ``scenario(False)`` the same without one protection, and nothing else differs.
-Rule 2:   a scenario is small (tens of records, seconds of virtual time): what is measured is how soon a fault plan hits.
+Rule 2:   a scenario is small and sparse (tens of records in a minute): what is measured is how soon a fault plan hits.
 Rule 3:   a row says nothing of where its faults have to fall: policies know brokers, partitions, clients and events alone.
 """
 
@@ -26,7 +26,9 @@ class Row:
         expected: names of invariants, one of which must be found broken without the protection.
         forbidden: names that must not be found broken even then.
         tolerated: the settings in use permit what is expected, so that it is told as allowed: that counts as found.
-        faults: how many a plan may have: the same for every policy.
+        faults: how many a plan has: the same for every policy, and no more than the shortest known story of the bug needs; 0: it shows
+            without any, so that there is nothing to aim.
+        stress: how many the sound scenarios have to bear instead, where that is another number.
         rare: takes too many seeds for ``--quick``, which only listens to its sound scenarios.
         twins: further scenarios that are sound by another design, by name; nothing may be reported of them either.
     """
@@ -39,6 +41,7 @@ class Row:
     forbidden: tuple[str, ...] = ()
     tolerated: bool = False
     faults: int = 4
+    stress: int | None = None
     rare: bool = False
     twins: tuple[tuple[str, Callable[[], Scenario]], ...] = ()
 
@@ -58,6 +61,11 @@ class Row:
     def alarms(self, trial: Trial) -> tuple[str, ...]:
         """What the trial of the unprotected scenario should not have reported."""
         return tuple(str(finding) for finding in trial.findings if finding.invariant in self.forbidden)
+
+    @property
+    def borne(self) -> int:
+        """How many faults a plan for a sound scenario has."""
+        return self.faults if self.stress is None else self.stress
 
     def sound(self) -> list[tuple[str, Scenario]]:
         """Every scenario that must stay silent."""

@@ -18,7 +18,7 @@ from kafkasim.explore.trial import Scenario
 from kafkasim.handle import Cluster
 
 _REQUESTS = 30
-_GAP_S = 0.1
+_GAP_S = 2.0
 _BRANCHES = ("billing", "crm", "warehouse")
 _SHORT = {**PRODUCER, "message.timeout.ms": 2000, "request.timeout.ms": 1000, "socket.timeout.ms": 1000}
 _NAME = "shop"
@@ -207,6 +207,7 @@ SERVICES: tuple[Row, ...] = (
         twins=(
             ("listen to yourself", lambda: _serving("listen", listens_to_itself, (TOPIC,), _MIRRORED, listens=True)),
         ),
+        faults=1,
     ),
     Row(
         "49",
@@ -216,5 +217,6 @@ SERVICES: tuple[Row, ...] = (
         ("branch-convergence",),
         forbidden=("acked-loss", "log-duplicate"),
         twins=(("groups of one topic", lambda: _fans_out_by_groups("groups of one topic")),),
+        faults=1,
     ),
 )

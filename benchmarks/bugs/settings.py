@@ -7,7 +7,16 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from benchmarks.bugs.replication import CONFIG, PRODUCER, TOPIC, is_settled, replicated
+from benchmarks.bugs.replication import (
+    CONFIG,
+    PRODUCER,
+    SLOWER_MS,
+    TOPIC,
+    is_settled,
+    replicated,
+    slow_some_links,
+    wait_for_next,
+)
 from benchmarks.bugs.row import Row
 from kafkasim.check.report import Report
 from kafkasim.confluent_kafka import KafkaException, TopicPartition
@@ -23,6 +32,10 @@ _LINK_FAULTS = ("network partition", "network hold", "network slow")
 _LONGEST_WAIT_US = 7_000_000
 
 
+#: Each record is a request of its own, which is given up and sent again while others are on their way.
+_IN_FLIGHT = {"batch.num.messages": 1, "socket.timeout.ms": 2000, "request.timeout.ms": 1500}
+_ASK_EVERY_S = 0.1
+_HASTY = {"message.timeout.ms": 8000, "socket.timeout.ms": 2000, "request.timeout.ms": 1500}
 READER: Mapping[str, object] = {
     "auto.offset.reset": "earliest",
     "enable.auto.commit": False,
@@ -155,8 +168,9 @@ def _producing(
     sound: Mapping[str, object],
     unsound: Mapping[str, object],
     judge: Callable[[Cluster], Report] | None = None,
+    **more: Any,
 ) -> Callable[[bool], Scenario]:
-    return lambda protection: replicated(name, producer=sound if protection else unsound, judge=judge)
+    return lambda protection: replicated(name, producer=sound if protection else unsound, judge=judge, **more)
 
 
 def _unclean(protection: bool) -> Scenario:
@@ -171,13 +185,11 @@ def _forgotten_producer(protection: bool) -> Scenario:
         name,
         producer={"enable.idempotence": True},
         config={"producer.id.expiration.ms": kept_ms},
-        gap_s=0.1,
-        records=30,
     )
 
 
 def _few_replicas(protection: bool) -> Scenario:
-    return replicated("replica-short", brokers=3 if protection else 2, judge=available)
+    return replicated("replica-short", brokers=3 if protection else 2, judge=available, producer=_HASTY)
 
 
 def _end_offsets(protection: bool) -> Scenario:
@@ -186,6 +198,7 @@ def _end_offsets(protection: bool) -> Scenario:
     def prepare(cluster: Cluster) -> None:
         audit(cluster)
         cluster.create_topic(TOPIC, config={"min.insync.replicas": 2})
+        slow_some_links(cluster, SLOWER_MS[:-1])
 
     def body(cluster: Cluster) -> None:
         writer = cluster.producer(PRODUCER)
@@ -193,10 +206,12 @@ def _end_offsets(protection: bool) -> Scenario:
         for number in range(60):
             writer.produce(TOPIC, b"%d" % number)
             writer.poll(0)
-            cluster.run_for(0.04)
-            with contextlib.suppress(KafkaException):
-                reader.get_watermark_offsets(TopicPartition(TOPIC, 0), timeout=0.2, cached=False)
-        writer.flush(10)
+            until = cluster.now + wait_for_next(cluster, number, 1.0)
+            while cluster.now < until:
+                cluster.run_for(min(_ASK_EVERY_S, until - cluster.now))
+                with contextlib.suppress(KafkaException):
+                    reader.get_watermark_offsets(TopicPartition(TOPIC, 0), timeout=0.2, cached=False)
+        writer.flush(30)
 
     options = {"brokers": 3, "controllers": 1, "config": CONFIG, "features": {"settled_end_offset": protection}}
     return Scenario(
@@ -206,7 +221,7 @@ def _end_offsets(protection: bool) -> Scenario:
         options,
         partitions=(f"{TOPIC}-0",),
         settle_s=60.0,
-        span_s=3.0,
+        span_s=60.0,
         settled=is_settled,
     )
 
@@ -236,8 +251,8 @@ def _reader_without_epochs(protection: bool) -> Scenario:
         for number in range(60):
             writer.produce(TOPIC, b"%d" % number)
             writer.poll(0)
-            cluster.run_for(0.05)
-        writer.flush(10)
+            cluster.run_for(wait_for_next(cluster, number, 1.0))
+        writer.flush(30)
 
     options = {"brokers": 1, "controllers": 1, "config": CONFIG, "features": {"leader_epoch_in_metadata": protection}}
     return Scenario(
@@ -247,7 +262,7 @@ def _reader_without_epochs(protection: bool) -> Scenario:
         options,
         partitions=(f"{TOPIC}-0",),
         settle_s=25.0,
-        span_s=3.0,
+        span_s=60.0,
         judge=everything_read,
     )
 
@@ -265,17 +280,17 @@ def _quorum(protection: bool) -> Scenario:
 
 
 SETTINGS: tuple[Row, ...] = (
-    Row("7", "reader-without-epochs", "KIP-320", _reader_without_epochs, ("unseen",)),
-    Row("15", "unclean-election", "unclean.leader.election.enable", _unclean, ("acked-loss",)),
+    Row("7", "reader-without-epochs", "KIP-320", _reader_without_epochs, ("unseen",), faults=1),
+    Row("15", "unclean-election", "unclean.leader.election.enable", _unclean, ("acked-loss",), faults=3),
     Row(
         "16",
         "acks-1",
         "acks",
         _producing("acks-1", {}, {"acks": 1}, no_loss_within_budget),
         ("acked-loss",),
-        faults=2,
+        faults=1,
     ),
-    Row("18", "unsettled-end", "KIP-207", _end_offsets, ("list-offsets-monotone",)),
+    Row("18", "unsettled-end", "KIP-207", _end_offsets, ("list-offsets-monotone",), faults=1),
     Row(
         "20",
         "retry-without-idempotence",
@@ -283,6 +298,7 @@ SETTINGS: tuple[Row, ...] = (
         _producing("retry-without-idempotence", {"enable.idempotence": True}, {}),
         ("log-duplicate",),
         tolerated=True,
+        faults=1,
     ),
     Row(
         "21",
@@ -290,13 +306,15 @@ SETTINGS: tuple[Row, ...] = (
         "max.in.flight",
         _producing(
             "in-flight-without-idempotence",
-            {"enable.idempotence": True, "batch.num.messages": 1},
-            {"batch.num.messages": 1},
+            {"enable.idempotence": True, **_IN_FLIGHT},
+            _IN_FLIGHT,
             sent_in_order,
+            close_s=0.5,
         ),
         ("send-reorder",),
+        faults=1,
     ),
-    Row("22", "forgotten-producer", "KIP-360", _forgotten_producer, ("log-duplicate",)),
+    Row("22", "forgotten-producer", "KIP-360", _forgotten_producer, ("log-duplicate",), faults=1),
     Row("29", "disruptive-voter", "KIP-996", _quorum, ("disruption",), faults=1),
     Row("50", "replica-short", "min.insync.replicas", _few_replicas, ("unavailable",), faults=1),
 )

@@ -258,6 +258,7 @@ SHARES: tuple[Row, ...] = (
         ("at-most-once",),
         forbidden=_NEVER,
         faults=0,
+        stress=4,
     ),
     Row(
         "45",
@@ -267,6 +268,8 @@ SHARES: tuple[Row, ...] = (
         ("archived-unprocessed",),
         forbidden=_NEVER,
         twins=(("dead letters", lambda: _outage("dead letters", _releases(_give_up_at_the_third, waits=False))),),
+        faults=0,
+        stress=4,
     ),
     Row(
         "46",
@@ -276,5 +279,7 @@ SHARES: tuple[Row, ...] = (
         ("key-order",),
         forbidden=(*_NEVER, "at-least-once"),
         twins=(("a consumer group", _in_order),),
+        faults=0,
+        stress=4,
     ),
 )

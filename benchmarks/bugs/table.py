@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import attrs
 from rich.table import Table
 
 from benchmarks.bugs.hunt import Alarm, Hunt
@@ -14,18 +15,36 @@ from benchmarks.bugs.row import Row
 Hunts = Mapping[str, Mapping[str, Hunt]]
 
 
-def gain(hunts: Hunts, policy: str, over: str) -> float | None:
-    """Geometric mean, over the rows that either finds, of how much more often a seed of ``policy`` finds than one of ``over``.
+@attrs.frozen
+class Gain:
+    """How much more often a seed of one policy finds than one of another: geometric mean over ``rows`` rows, and 95 % of it."""
 
-    Where one of the two found nothing, one hit is put in its place: the figure errs towards 1.
+    factor: float
+    low: float
+    high: float
+    rows: int
+
+    def __str__(self) -> str:
+        return f"{self.factor:.1f} times ({self.low:.1f} to {self.high:.1f}; geometric mean over {self.rows} rows)"
+
+
+def gain(hunts: Hunts, policy: str, over: str) -> Gain | None:
+    """Over the rows that either finds.
+
+    Where one of the two found nothing, one hit is put in its place: the figure errs towards 1. The interval is that of counts of hits.
     """
-    logs = []
+    logs, variance = [], 0.0
     for per_policy in hunts.values():
         one, other = per_policy.get(policy), per_policy.get(over)
         if one is None or other is None or not (one.hits or other.hits):
             continue
-        logs.append(math.log(max(one.hits, 1) / one.seeds) - math.log(max(other.hits, 1) / other.seeds))
-    return math.exp(sum(logs) / len(logs)) if logs else None
+        found, found_other = max(one.hits, 1), max(other.hits, 1)
+        logs.append(math.log(found / one.seeds) - math.log(found_other / other.seeds))
+        variance += 1 / found + 1 / found_other
+    if not logs:
+        return None
+    mean, spread = sum(logs) / len(logs), 1.96 * math.sqrt(variance) / len(logs)
+    return Gain(math.exp(mean), math.exp(mean - spread), math.exp(mean + spread), len(logs))
 
 
 def best(per_policy: Mapping[str, Hunt]) -> str | None:

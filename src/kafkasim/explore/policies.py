@@ -42,8 +42,6 @@ _CLIENT_DOWN_S = (0.05, 1.0, 10.0, 50.0)
 _SCALES_S = (0.001, 0.02, 0.2)
 _LATE_S = (0.02, 0.5, 5.0)
 _MOST_NTH = 200
-#: Outages are shares of the run's span, as far as nobody would wait longer for a broker.
-_MOST_SPAN_S = 60.0
 #: Requests by which somebody promises something, or takes it back: half of the faults at events are at these.
 PROMISING = (
     "Produce.",
@@ -195,22 +193,16 @@ def _swarm(dice: _Dice) -> Plan:
 
 
 def _elections(dice: _Dice) -> Plan:
-    """One fault at a record, the others soon after the one before, where somebody changes roles: two elections in a row, say."""
+    """One fault at a record, the others where roles change because of it: two elections in a row, say."""
     shape = dice.shape
-    aimed = aiming.Shape(shape.brokers, shape.partitions, min(shape.span_s, _MOST_SPAN_S), _horizon(shape))
-    plan = aiming.around_elections(aimed, dice.draw("aim", 1 << 62), 2 + dice.draw("count", 3))
-    faults: list[Fault] = []
-    for fault in plan:
-        if fault.what == "power_loss" and dice.has_cut_power:
-            fault = attrs.evolve(fault, what="crash")
-        dice.has_cut_power |= fault.what == "power_loss"
-        faults.append(fault)
-    return Plan(tuple(faults))
-
-
-def _horizon(shape: Shape) -> int:
-    """About how often what comes with every record comes."""
-    return min(_MOST_NTH, max(1, shape.events.get("Produce.answered", 0)))
+    aimed = aiming.Shape(
+        shape.brokers,
+        shape.partitions,
+        shape.span_s,
+        promises=min(_MOST_NTH, max(1, shape.promises)),
+        changes=min(_MOST_NTH, shape.changes),
+    )
+    return aiming.around_changes(aimed, dice.draw("aim", 1 << 62), 2 + dice.draw("count", 2))
 
 
 def _split(dice: _Dice) -> Plan:

@@ -14,16 +14,20 @@ from typing import Any
 
 import attrs
 
+from kafkasim.core.model.effects import Note
 from kafkasim.explore.coverage import Coverage, cover
 from kafkasim.explore.recipe import Recipe, cook
 from kafkasim.explore.sometimes import listening
 from kafkasim.explore.trial import Scenario, Trial
 from kafkasim.handle import Cluster
+from kafkasim.sim.aim import is_of_internal_topic
 from kafkasim.sim.injection import Injection
+from kafkasim.sim.plan_words import FAMILIES
 from kafkasim.sim.wire_events import API_NAMES, api_name
 
 #: Events of machinery that goes on whether anybody works or not: counted, and no place to aim at.
 _DULL = ("BrokerHeartbeat.", "QuorumFetch.", "ApiVersions.", "Metadata.")
+_CHANGES = FAMILIES["change"]
 _HANDLE, _TASK, _OTHER = "handle", "task", "other"
 
 
@@ -34,6 +38,7 @@ class Shape:
     events: how often each ``Api.stage`` happened between the end of the preparation and the verdict.
     task_events: those of clients that run in tasks, which can be killed.
     begin_s, end_s: virtual seconds at which the body began and ended.
+    changes: how often a role changed (the family of events "change").
     """
 
     brokers: tuple[int, ...] = ()
@@ -44,10 +49,16 @@ class Shape:
     task_events: Mapping[str, int] = attrs.field(factory=dict)
     begin_s: float = 0.0
     end_s: float = 60.0
+    changes: int = 0
 
     @property
     def span_s(self) -> float:
         return max(0.001, self.end_s - self.begin_s)
+
+    @property
+    def promises(self) -> int:
+        """How often producers were told that records are kept."""
+        return self.events.get("Produce.answered", 0)
 
 
 def events_at(counts: Mapping[str, int], *stages: str) -> list[str]:
@@ -63,6 +74,7 @@ class Watcher:
         self._events: dict[str, int] = {}
         self._tasks: dict[str, None] = {}
         self._task_events: dict[str, int] = {}
+        self._changes = 0
         self._kinds: dict[int, str] = {}
         self._begin_s = 0.0
         self.shape = Shape()
@@ -70,9 +82,14 @@ class Watcher:
     def on_start(self, cluster: Cluster, injection: Injection) -> None:
         self._begin_s = cluster.now
         cluster.injections.listen(self._watch)
+        cluster.on_note = self._on_note
         self._cluster = cluster
 
+    def _on_note(self, node: int, note: Note) -> None:
+        self._changes += f"note:{note.kind}" in _CHANGES and not is_of_internal_topic(note)
+
     def _watch(self, stage: str, requester: int, server: int, request: Any) -> None:
+        self._changes += f"{api_name(request)}.{stage}" in _CHANGES
         kind = self._kinds.get(requester)
         if kind is None:
             kind = self._kinds[requester] = self._kind(requester)
@@ -102,6 +119,7 @@ class Watcher:
             tasks=tuple(self._tasks),
             events=_known(self._events),
             task_events=_known(self._task_events),
+            changes=self._changes,
             begin_s=self._begin_s,
             end_s=max(self._begin_s, trial.virtual_s - self._scenario.settle_s),
         )

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from kafkasim.core.model.cluster_messages import AlterPartitionRequest
+from kafkasim.core.model.effects import Note
 from kafkasim.core.model.ids import NO_NODE, TopicPartition
 from kafkasim.errors import ConfigurationError
 from kafkasim.sim.hosts import Host
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 class Aim:
     def __init__(self, cluster: SimulatedCluster) -> None:
         self._cluster = cluster
+        #: Node -> when what a plan did to it is undone.
+        self.hurt_until_us: dict[int, float] = {}
 
     def nodes(self, target: str, requester: int, server: int) -> list[int]:
         """Node numbers that a target means now; a topic means none."""
@@ -29,8 +33,8 @@ class Aim:
             return [int(place)]
         if role == "zone":
             return list(cluster.zone(place).ids)
-        if role == "server":
-            return [server]
+        if role in ("server", "subject"):
+            return _known(server)
         if role == "client":
             return [requester] if not place else self._client_nodes(place)
         if role == "coordinator":
@@ -74,7 +78,11 @@ class Aim:
         if role == "lagging":
             running = [node for node in state.replicas if self._cluster.process(node).node is not None]
             return [node for node in running if node not in state.isr][:1]
-        return [node for node in state.isr if node != state.leader][:1]
+        followers = [node for node in state.isr if node != state.leader]
+        return sorted(followers, key=self._is_hurt)[:1]
+
+    def _is_hurt(self, node: int) -> bool:
+        return self.hurt_until_us.get(node, 0) > self._cluster.now_us
 
     def _voters(self, role: str) -> list[int]:
         active = active_controller(self._cluster)
@@ -120,6 +128,32 @@ def look_at(cluster: SimulatedCluster, tp: TopicPartition) -> tuple[Any, Any]:
     image = cluster._controller_image()
     state = None if image is None else image.partition(tp)
     return state, None if state is None else cluster._leader_replica(state)
+
+
+def subject_of(cluster: SimulatedCluster, cause: Any, requester: int, server: int) -> int:
+    """The replica that an event is about. ``cause``: the request that is met, or a note of ``server``."""
+    if isinstance(cause, AlterPartitionRequest):
+        change = cause.partitions[0]
+        return _entering_or_leaving(cluster, change.tp, [broker for broker, _ in change.new_isr])
+    if isinstance(cause, Note):
+        if isinstance(cause.subject, int):
+            return cause.subject
+        proposed = dict(cause.fields).get("isr")
+        return server if proposed is None else _entering_or_leaving(cluster, cause.subject, list(proposed))
+    return requester if requester in server_ids(cluster) else server
+
+
+def _entering_or_leaving(cluster: SimulatedCluster, tp: TopicPartition, isr: list[int]) -> int:
+    """Of a change that is done already: the last of the ISR, who joined it last."""
+    state, _ = look_at(cluster, tp)
+    known = [] if state is None else list(state.isr)
+    changed = [node for node in isr if node not in known] or [node for node in known if node not in isr]
+    return int((changed or isr or [NO_NODE])[-1])
+
+
+def is_of_internal_topic(note: Note) -> bool:
+    """Fifty partitions of committed offsets change their leader with every broker that goes."""
+    return isinstance(note.subject, TopicPartition) and note.subject.topic.startswith("__")
 
 
 def live_brokers(cluster: SimulatedCluster) -> list[int]:

@@ -1,7 +1,7 @@
 """Where faults fall: generators of plans that harm alike and differ in moments and places, to be measured against one another.
 
 Inputs:   a shape (brokers, partitions, how long the run lasts), a seed, how many faults.      Effects: none; a `Plan`.
-Rule 1:   kinds of faults and down-times are drawn from the same tables by all of them.
+Rule 1:   kinds of faults and down-times come from the same tables in all of them; what is aimed may prefer some where it aims.
 Rule 2:   they know brokers, partitions, roles and events of the protocol, and nothing of any bug.
 Rule 3:   the same arguments give the same plan, in any process.
 """
@@ -17,40 +17,42 @@ from kafkasim.errors import ConfigurationError
 from kafkasim.sim.choices import Choices
 from kafkasim.sim.plan import Fault, Plan
 
-#: What goes wrong: each as likely as it is listed. Held links lose nothing, as TCP does not.
-KINDS = ("crash", "crash", "power_loss", "pause", "hold", "hold")
-#: For how long, in spans of the run: from a blink to for good.
-DOWN = (0.0003, 0.015, 0.1, 0.3, 1.0, 4.0)
+#: What goes wrong for a moment: a process dies and is started again at once, with what its page cache held or without; connections break.
+BRIEF = ("crash", "power_loss", "reset")
+#: And for longer than the timers of the protocol: gone, frozen, cut off. Held links lose nothing, as TCP does not.
+LONG = ("crash", "pause", "hold")
+LONG_HARMS = tuple((kind, True) for kind in LONG)
+#: What the first fault of a plan is chosen from: (kind, is it long), each as likely as another;
+HARMS = (*((kind, False) for kind in BRIEF), *LONG_HARMS)
+#: and what the others are, which come while roles change: data is gone at once, or somebody is.
+LATER_HARMS = (("power_loss", False), *LONG_HARMS)
 
-#: What comes with every record,
-OFTEN = ("Produce.received", "Produce.answered", "ReplicaFetch.received", "ReplicaFetch.answered")
-#: and what comes when somebody restarts, falls behind, catches up or is elected.
-RARELY = (
-    "note:became leader",
-    "note:broker-fenced",
-    "note:broker-registered",
-    "note:broker-unfenced",
-    "note:isr proposed",
-    "note:isr expanded",
-    "note:isr shrunk",
-    "note:truncated",
-    "AlterPartition.sent",
-    "AlterPartition.received",
-    "AlterPartition.answered",
-)
-#: States in which more depends on one replica than usual.
-WHEN = ("isr:{} <= 1", "isr:{} <= 2", "behind:{} > 0", "behind:{} > 2")
-_SOON_S = (0.0, 0.001, 0.01, 0.1, 1.0)
+#: A process is back before anybody misses it; what is long outlasts a session (9 s), and the replica falls out of the ISR with it.
+BRIEF_S, LONG_S = 0.02, 20.0
+
+#: The moments at which somebody is promised that a record is kept: about to be written, written, told.
+PROMISES = ("Produce.received", "Produce.answered", "Produce.arrived")
+#: About so many changes of roles follow a fault.
+_CHANGES = 4
+_SOON = 4
 
 
 @attrs.frozen
 class Shape:
-    """What there is to aim at; ``horizon``: about how often what comes with every record comes."""
+    """What there is to aim at.
+
+    Args:
+        promises, changes: about how often a record is acknowledged and a role changes in a run without faults.
+        brief_s, long_s: how long things fail.
+    """
 
     brokers: Sequence[int]
     partitions: Sequence[str]
     span_s: float = 60.0
-    horizon: int = 60
+    promises: int = 60
+    changes: int = 0
+    brief_s: float = BRIEF_S
+    long_s: float = LONG_S
 
     def __attrs_post_init__(self) -> None:
         if not self.brokers or not self.partitions:
@@ -61,127 +63,114 @@ class Shape:
 
 def at_any_time(shape: Shape, seed: int, faults: int) -> Plan:
     """Any broker at any time: the yardstick."""
-    choices = Choices(seed)
-    return Plan(tuple(_harm(choices, shape, _at(choices, shape), _brokers(shape)) for _ in range(faults)))
+    dice = _Dice(shape, seed)
+    return dice.at_times(faults, dice.brokers)
 
 
 def at_leaders(shape: Shape, seed: int, faults: int) -> Plan:
     """Whoever leads, at any time."""
-    choices = Choices(seed)
-    return Plan(tuple(_harm(choices, shape, _at(choices, shape), _leaders(shape)) for _ in range(faults)))
+    dice = _Dice(shape, seed)
+    return dice.at_times(faults, [f"leader:{partition}" for partition in shape.partitions])
 
 
-def at_events(shape: Shape, seed: int, faults: int) -> Plan:
-    """Whoever takes part, at the n-th occurrence of an event."""
-    choices = Choices(seed)
-    planned = []
-    for _ in range(faults):
-        trigger = _some_event(choices, shape)
-        planned.append(_harm(choices, shape, trigger, _roles(choices, shape, trigger)))
-    return Plan(tuple(planned))
+def around_changes(shape: Shape, seed: int, faults: int) -> Plan:
+    """The first fault where a record is promised or a role changes, the others in one of three ways: together with it, at what follows
+    from it, or one by one as fewer replicas are left in sync."""
+    dice = _Dice(shape, seed)
+    ways = (_together, _again, _again, _erode, _erode) if faults > 2 else (_together, _again, _again)
+    way = dice.one("way", ways) if faults > 1 else _again
+    return Plan(tuple(way(dice, faults)))
 
 
-def around_elections(shape: Shape, seed: int, faults: int) -> Plan:
-    """The first like ``at_events``; the others mostly soon after the one before, when somebody promises or changes roles."""
-    choices = Choices(seed)
-    planned: list[Fault] = []
-    for _ in range(faults):
-        then = bool(planned) and choices.draw("aim.then", 6) > 0
-        trigger = _soon(choices, shape) if then else _some_record(choices, shape)
-        planned.append(_harm(choices, shape, {**trigger, "then": then}, _roles(choices, shape, trigger)))
-    return Plan(tuple(planned))
+def _together(dice: _Dice, faults: int) -> list[Fault]:
+    """Several replicas at one moment."""
+    planned = [dice.first()]
+    while len(planned) < faults:
+        targets = [dice.follower] if planned[-1].target == dice.leader else dice.roles
+        planned.append(dice.harm({"at_s": 0.0, "then": True}, targets, LATER_HARMS))
+    return planned
 
 
-def mixed(shape: Shape, seed: int, faults: int) -> Plan:
-    """A swarm: a few kinds of faults for this plan alone; times, leaders and events by chance."""
-    choices = Choices(seed)
-    kinds = [kind for kind in dict.fromkeys(KINDS) if choices.draw(f"aim.mixed.{kind}", 2)] or ["crash"]
-    planned = []
-    for _ in range(faults):
-        trigger = _some_event(choices, shape) if choices.draw("aim.mixed.event", 2) else _at(choices, shape)
-        targets = _leaders(shape) if choices.draw("aim.mixed.leader", 2) else _brokers(shape)
-        planned.append(_harm(choices, shape, trigger, targets, kinds))
-    return Plan(tuple(planned))
+def _again(dice: _Dice, faults: int) -> list[Fault]:
+    """Each at a change of roles, or at a promise, that follows the one before: mostly whoever comes back, joins or leads."""
+    planned = [dice.first(LONG_HARMS if faults > 1 and dice.draw("long", 4) else HARMS)]
+    while len(planned) < faults:
+        if dice.draw("change", 3):
+            trigger = {"on": "change", "nth": 1 + dice.draw("changes", _CHANGES), "then": True}
+            planned.append(dice.harm(trigger, dice.changing, LATER_HARMS))
+        else:
+            planned.append(dice.harm({**dice.promise(_SOON), "then": True}, dice.roles, LATER_HARMS))
+    return planned
 
 
-def chase(shape: Shape, seed: int, faults: int) -> Plan:
-    """Whoever leads, again and again, each time so many answers after the last."""
-    choices = Choices(seed)
-    every = 1 + choices.draw("aim.every", max(1, shape.horizon // faults))
-    return Plan(
-        tuple(
-            _harm(choices, shape, {"on": "Produce.answered", "nth": every, "then": turn > 0}, _leaders(shape))
-            for turn in range(faults)
+def _erode(dice: _Dice, faults: int) -> list[Fault]:
+    """A replica falls out of sync, then another; the last fault hits those that are left."""
+    replicas = len(dice.shape.brokers)
+    planned = [dice.harm(dice.promise(dice.shape.promises), dice.roles, LONG_HARMS)]
+    while len(planned) < faults:
+        is_last = len(planned) == faults - 1
+        moments = [
+            {"when": f"isr:{dice.partition} <= {max(1, replicas - len(planned))}"},
+            dice.promise(_SOON),
+            *([{"at_s": 0.0}] if len(planned) > 1 else []),
+        ]
+        trigger = {**dice.one("moment", moments), "then": True}
+        planned.append(dice.harm(trigger, dice.roles, LATER_HARMS if is_last else LONG_HARMS))
+    return planned
+
+
+class _Dice:
+    """Draws for one plan, and the pieces that it is made of."""
+
+    def __init__(self, shape: Shape, seed: int) -> None:
+        self.shape = shape
+        self._choices = Choices(seed)
+        self.brokers = [f"broker:{broker}" for broker in shape.brokers]
+        self.partition = str(self.one("partition", shape.partitions))
+        self.leader, self.follower = self.roles = [f"leader:{self.partition}", f"follower:{self.partition}"]
+        self.changing = ["subject", "subject", "subject", "subject", *self.roles]
+        self._has_cut_power = False
+
+    def draw(self, label: str, count: int) -> int:
+        return self._choices.draw(f"aim.{label}", count)
+
+    def one(self, label: str, options: Sequence[Any]) -> Any:
+        return options[self.draw(label, len(options))]
+
+    # --- moments ---------------------------------------------------------------------------------------------------------
+
+    def time(self) -> dict[str, Any]:
+        return {"at_s": self.draw("at", max(1, round(self.shape.span_s * 1_000_000))) / 1_000_000}
+
+    def promise(self, most: int) -> dict[str, Any]:
+        return {"on": self.one("promise", PROMISES), "nth": 1 + self.draw("nth", most)}
+
+    def first(self, harms: Sequence[tuple[str, bool]] = HARMS) -> Fault:
+        """At a record; where roles change without a fault, as often at one of those changes."""
+        if self.shape.changes and self.draw("first", 2):
+            return self.harm(
+                {"on": "change", "nth": 1 + self.draw("changes", self.shape.changes)}, self.changing, harms
+            )
+        return self.harm(self.promise(self.shape.promises), self.roles, harms)
+
+    def at_times(self, faults: int, targets: Sequence[str]) -> Plan:
+        return Plan(tuple(self.harm(self.time(), targets, LATER_HARMS if turn else HARMS) for turn in range(faults)))
+
+    # --- what goes wrong ---------------------------------------------------------------------------------------------------
+
+    def harm(self, trigger: dict[str, Any], targets: Sequence[str], harms: Sequence[tuple[str, bool]] = HARMS) -> Fault:
+        kind, is_long = self.one("harm", harms)
+        target = self.one("target", targets)
+        for_s = self.shape.long_s if is_long else self.shape.brief_s
+        if kind == "power_loss":
+            kind = "crash" if self._has_cut_power else kind
+            self._has_cut_power = True
+        if kind == "reset":
+            return Fault(kind, target, **trigger)
+        if kind != "hold":
+            return Fault(kind, target, **trigger, for_s=for_s)
+        others = self.brokers if target in self.brokers else self.roles
+        other = self.one("other", [side for side in others if side != target] or ["others"])
+        return Fault(
+            kind, target, **trigger, for_s=for_s, against=self.one("against", ("controller", "others", other, other))
         )
-    )
-
-
-# --- moments -----------------------------------------------------------------------------------------------------------
-
-
-def _at(choices: Choices, shape: Shape) -> dict[str, Any]:
-    return {"at_s": choices.draw("aim.at", max(1, round(shape.span_s * 1_000_000))) / 1_000_000}
-
-
-def _some_record(choices: Choices, shape: Shape) -> dict[str, Any]:
-    return {"on": _one(choices, "aim.often", OFTEN), "nth": 1 + choices.draw("aim.nth", shape.horizon)}
-
-
-def _some_event(choices: Choices, shape: Shape) -> dict[str, Any]:
-    if choices.draw("aim.is_rare", 2):
-        return {"on": _one(choices, "aim.rarely", RARELY), "nth": 1 + choices.draw("aim.rare_nth", 4)}
-    return _some_record(choices, shape)
-
-
-def _soon(choices: Choices, shape: Shape) -> dict[str, Any]:
-    """Within the next few events, or a little later."""
-    way = choices.draw("aim.way", 6)
-    if way == 0:
-        return {"at_s": _one(choices, "aim.soon_s", _SOON_S)}
-    if way == 1:
-        return {"when": _one(choices, "aim.when", WHEN).format(_partition(choices, shape))}
-    if way <= 3:
-        return {"on": _one(choices, "aim.soon_often", OFTEN), "nth": 1 + choices.draw("aim.soon_nth", 4)}
-    return {"on": _one(choices, "aim.rarely", RARELY), "nth": 1 + max(0, choices.draw("aim.soon_rare_nth", 4) - 2)}
-
-
-# --- places ------------------------------------------------------------------------------------------------------------
-
-
-def _brokers(shape: Shape) -> list[str]:
-    return [f"broker:{broker}" for broker in shape.brokers]
-
-
-def _leaders(shape: Shape) -> list[str]:
-    return [f"leader:{partition}" for partition in shape.partitions]
-
-
-def _roles(choices: Choices, shape: Shape, trigger: dict[str, Any]) -> list[str]:
-    partition = _partition(choices, shape)
-    roles = [f"leader:{partition}", f"follower:{partition}", f"lagging:{partition}"]
-    return [*roles, "server"] if "on" in trigger else roles
-
-
-def _partition(choices: Choices, shape: Shape) -> str:
-    return str(_one(choices, "aim.partition", shape.partitions))
-
-
-# --- what goes wrong there -----------------------------------------------------------------------------------------------
-
-
-def _harm(
-    choices: Choices, shape: Shape, trigger: dict[str, Any], targets: Sequence[str], kinds: Sequence[str] = KINDS
-) -> Fault:
-    kind = _one(choices, "aim.kind", kinds)
-    for_s = shape.span_s * _one(choices, "aim.down", DOWN)
-    target = _one(choices, "aim.target", targets)
-    if kind != "hold":
-        return Fault(kind, target, **trigger, for_s=for_s)
-    sides = ["controller", "others", *(_brokers(shape) if target.startswith("broker") else targets)]
-    against = _one(choices, "aim.against", [side for side in sides if side != target])
-    one_way = bool(choices.draw("aim.one_way", 2))
-    return Fault(kind, target, **trigger, for_s=for_s, against=against, one_way=one_way)
-
-
-def _one(choices: Choices, label: str, options: Sequence[Any]) -> Any:
-    return options[choices.draw(label, len(options))]

@@ -15,14 +15,24 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from kafkasim.core.model.effects import Note
 from kafkasim.core.model.ids import NO_NODE
-from kafkasim.sim.aim import Aim, check_places, live_brokers, look_at, partition_of, server_ids
+from kafkasim.sim.aim import (
+    Aim,
+    check_places,
+    is_of_internal_topic,
+    live_brokers,
+    look_at,
+    partition_of,
+    server_ids,
+    subject_of,
+)
 from kafkasim.sim.conditions import Condition
 from kafkasim.sim.harm import Harm
 from kafkasim.sim.kernel import Timer
 from kafkasim.sim.operator import Operator
 from kafkasim.sim.plan import Fault, Plan
-from kafkasim.sim.plan_words import ADMIN, BETWEEN, OF_ANYBODY, OF_CLIENTS, OF_MESSAGES
+from kafkasim.sim.plan_words import ADMIN, BETWEEN, FAMILIES, OF_ANYBODY, OF_CLIENTS, OF_MESSAGES
 from kafkasim.sim.wire_events import api_name
 
 if TYPE_CHECKING:
@@ -50,6 +60,7 @@ class _Armed:
     fault: Fault
     left: int
     condition: Condition | None
+    events: tuple[str, ...]
 
 
 class Injection:
@@ -112,11 +123,12 @@ class Injection:
             self._timers.append(self._cluster.kernel.call_after(delay_us, self._fire, fault, NO_NODE, NO_NODE))
             return
         condition = None if fault.when is None else Condition.parse(fault.when)
-        self._waiting.append(_Armed(fault, fault.nth, condition))
+        events = FAMILIES.get(fault.on or "", () if fault.on is None else (fault.on,))
+        self._waiting.append(_Armed(fault, fault.nth, condition, events))
         self._waiting_changed()
 
     def _waiting_changed(self) -> None:
-        self._events = {armed.fault.on for armed in self._waiting if armed.fault.on is not None}
+        self._events = {event for armed in self._waiting for event in armed.events}
         self._stages = {event.rpartition(".")[2] for event in self._events}
         self._asks_always = any(armed.condition is not None for armed in self._waiting)
         self._cluster.injections.watch()
@@ -138,7 +150,7 @@ class Injection:
             if armed.condition is not None:
                 if self._holds(armed.condition):
                     self._trigger(armed, requester, server, request)
-            elif fault.on == event:
+            elif event in armed.events:
                 if fault.target == "client" and fault.what in OF_CLIENTS and not self._aim.runs_in_task(requester):
                     continue
                 armed.left -= 1
@@ -146,28 +158,32 @@ class Injection:
                     is_lost |= self._trigger(armed, requester, server, request, stage)
         return is_lost
 
-    def on_note(self, node_id: int, kind: str) -> None:
+    def on_note(self, node_id: int, note: Note) -> None:
+        event = f"note:{note.kind}"
         for armed in list(self._waiting):
-            if armed.fault.on == f"note:{kind}":
+            if event == armed.fault.on or (event in armed.events and not is_of_internal_topic(note)):
                 armed.left -= 1
                 if armed.left == 0:
-                    self._trigger(armed, NO_NODE, node_id, None)
+                    self._trigger(armed, NO_NODE, node_id, note)
 
-    def _trigger(self, armed: _Armed, requester: int, server: int, request: Any, stage: str = "") -> bool:
+    def _trigger(self, armed: _Armed, requester: int, server: int, cause: Any, stage: str = "") -> bool:
+        """``cause``: the request or the note."""
         self._waiting.remove(armed)
         self._waiting_changed()
         fault = armed.fault
         if fault.what in OF_MESSAGES:
             if fault.what == "lose_response":
-                self._cluster.fabric.lose_response(lambda src, dst, asked, response: asked is request)
+                self._cluster.fabric.lose_response(lambda src, dst, asked, response: asked is cause)
             else:
-                self._cluster.fabric.delay_once(request, round(fault.extra_s * 1_000_000))
+                self._cluster.fabric.delay_once(cause, round(fault.extra_s * 1_000_000))
             self._note(fault, (f"node {server}",))
             return False
+        dies = server if stage in ("received", "answered") else requester
+        if fault.target == "subject":
+            server = subject_of(self._cluster, cause, requester, server)
         self._cluster.kernel.call_after(0, self._fire, fault, requester, server)
         if fault.what not in _DEADLY or fault.spread_s:
             return False
-        dies = server if stage in ("received", "answered") else requester
         return bool(stage) and dies in self._aim.nodes(fault.target, requester, server)
 
     def _holds(self, condition: Condition) -> bool:
@@ -211,6 +227,8 @@ class Injection:
 
     def _fire_at_nodes(self, fault: Fault, requester: int, server: int) -> tuple[str, ...]:
         nodes = self._aim.nodes(fault.target, requester, server)
+        lasting_us = float("inf") if fault.for_s is None else fault.for_s * 1_000_000
+        self._aim.hurt_until_us.update(dict.fromkeys(nodes, self._cluster.now_us + lasting_us))
         if fault.what in _OF_TRAFFIC:
             if nodes:
                 self._harm.traffic(fault, nodes, requester, server)
@@ -290,6 +308,7 @@ class Injections:
                 is_lost |= injection.on_message(stage, requester, server, request)
         return is_lost
 
-    def _on_note(self, node_id: int, kind: str) -> None:
+    def _on_note(self, node_id: int, note: Note) -> None:
         for injection in self._all:
-            injection.on_note(node_id, kind)
+            if injection.is_watching:
+                injection.on_note(node_id, note)

@@ -42,7 +42,8 @@ class Fault:
         target: one of `TARGETS`.
         at_s: trigger by virtual time, in seconds from the moment when the plan is injected.
         on, nth: trigger by the n-th occurrence of an event: ``"Produce.answered"``, ``"AlterPartition.sent"``, ``"ReplicaFetch.received"``
-            (a request of Kafka's protocol by its name, at one of `STAGES`), or ``"note:truncated"`` (something that a server noted).
+            (a request of Kafka's protocol by its name, at one of `STAGES`), ``"note:truncated"`` (something that a server noted), or
+            ``"change"`` (one of `FAMILIES`).
         when: trigger by a condition, looked at with every message: ``"isr:orders-0 <= 1"``, ``"behind:orders-0 > 100"``.
         for_s: undo it after so many virtual seconds; None: never.
         against: the other side of what is between two.
@@ -126,7 +127,7 @@ class Fault:
         if self.when is not None:
             Condition.parse(self.when)
         stage = OF_MESSAGES.get(self.what)
-        if self.on is None and (self.target in ("server", "client") or stage is not None):
+        if self.on is None and (self.target in ("server", "client", "subject") or stage is not None):
             raise self._error(f"{self.what!r} at {self.target!r} needs an event as its trigger: say `on`")
         if stage is not None and not str(self.on).endswith(f".{stage}"):
             raise self._error(f"`{self.what}` needs on = Api.{stage}, not {self.on!r}")

@@ -87,11 +87,12 @@ TARGETS: Mapping[str, str] = {
     "broker:ID": "a broker by its id",
     "zone:RACK": "all brokers of a rack",
     "leader:TOPIC-PARTITION": "the partition's leader at that moment",
-    "follower:TOPIC-PARTITION": "the first in-sync follower at that moment",
+    "follower:TOPIC-PARTITION": "the first in-sync follower at that moment, of those to which the plan is doing nothing if there are any",
     "lagging:TOPIC-PARTITION": "the first running replica that is not in sync then",
     "controller": "the active controller",
     "coordinator:GROUP": "the group's coordinator",
     "server": "the server at which the triggering event happens",
+    "subject": "the replica that the triggering event is about: that comes back, leads, cut its log, enters or leaves the ISR",
     "client": "the client whose request or response the triggering event is",
     "client:NAME": "a task or client by its name",
     "any": "a live broker, by chance",
@@ -110,6 +111,19 @@ STAGES: Mapping[str, str] = {
     "received": "a server is about to handle it",
     "answered": "the response is about to leave the server: the work is done, nobody knows",
     "arrived": "the response is about to reach the sender of the request",
+}
+#: Events that are waited for as one: whichever of them comes counts.
+FAMILIES: Mapping[str, tuple[str, ...]] = {
+    "change": (
+        "ElectLeaders.received",
+        "note:start",
+        "note:broker-unfenced",
+        "note:became leader",
+        "note:truncated",
+        "note:isr proposed",
+        "note:isr expanded",
+        "note:isr shrunk",
+    ),
 }
 #: Parts of the traffic, for faults that leave the rest alone; the same node may take part in each.
 PLANES: Mapping[str, str] = {
@@ -147,12 +161,16 @@ def check_partition(place: str, refuse: Refuse) -> None:
 
 
 def check_event(event: str, refuse: Refuse) -> None:
-    """``note:KIND``, or a request's name and a stage."""
+    """``note:KIND``, a request's name and a stage, or a family of events."""
+    if event in FAMILIES:
+        return
     if event.startswith("note:") and len(event) > len("note:"):
         return
     api, dot, stage = event.partition(".")
     if not dot or stage not in STAGES:
-        raise refuse(f"no event {event!r}: expected Api.stage with a stage of {', '.join(STAGES)}, or note:KIND")
+        raise refuse(
+            f"no event {event!r}: expected Api.stage with a stage of {', '.join(STAGES)}, note:KIND, or {', '.join(FAMILIES)}"
+        )
     check_api(api, refuse, f" in event {event!r}")
 
 

@@ -64,8 +64,8 @@ class World:
         self.clients: list[ClientShell] = []
         #: Every client there ever was, by its name: whose it was, and when it was closed or killed.
         self.client_lives: dict[str, ClientLife] = {}
-        #: Told of every note: (node, kind). Fault plans that wait for one put themselves here.
-        self.on_note: Callable[[int, str], None] | None = None
+        #: Told of every note, with the node that made it. Fault plans that wait for one put themselves here.
+        self.on_note: Callable[[int, Note], None] | None = None
         self.records_history = history
         self._next_client = FIRST_CLIENT_NODE
         self._client_counts: dict[str, int] = {}
@@ -143,7 +143,7 @@ class World:
         if self.records_history:
             self.history.note(self.kernel.now_us, node_id, note)
         if self.on_note is not None:
-            self.on_note(node_id, note.kind)
+            self.on_note(node_id, note)
 
     def wait(self, predicate: Callable[[], Any], timeout_us: int | None) -> bool:
         """Let virtual time pass until ``predicate`` holds; in a task that blocks it, outside every task it drives the kernel."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from benchmarks.bugs.hunt import Hunt, hunt, poisson_interval
-from benchmarks.bugs.policies import POLICIES, portfolio
+from benchmarks.bugs.policies import AIMED, POLICIES
 from benchmarks.bugs.rows import ROWS, chosen
 from benchmarks.bugs.table import best, gain
 
@@ -39,7 +41,13 @@ def test_gain_is_a_geometric_mean_that_errs_towards_one() -> None:
         "b": {"event": _hunt(100, 9), "uniform": _hunt(100, 0)},
         "c": {"event": _hunt(100, 0), "uniform": _hunt(100, 0)},
     }
-    assert gain(hunts, "event", "uniform") == pytest.approx(6.0)
+    found = gain(hunts, "event", "uniform")
+    assert found is not None
+    assert found.factor == pytest.approx(6.0)
+    spread = 1.96 * (1 / 40 + 1 / 10 + 1 / 9 + 1) ** 0.5 / 2
+    assert (found.low, found.high) == pytest.approx((6.0 * math.exp(-spread), 6.0 * math.exp(spread)))
+    assert found.rows == 2
+    assert gain({"c": hunts["c"]}, "event", "uniform") is None
     assert best(hunts["a"]) == "event"
     assert best(hunts["c"]) is None
 
@@ -71,6 +79,6 @@ def test_policies_have_equal_budgets_and_are_repeatable(name: str) -> None:
 
 def test_a_bug_without_its_protection_is_found() -> None:
     """Logs cut at the high watermark lose records when leaders change."""
-    found = hunt(chosen("truncate-to-high-watermark")[0], portfolio, seeds=300, hits=1)
+    found = hunt(chosen("truncate-to-high-watermark")[0], POLICIES[AIMED], seeds=300, hits=1)
     assert found.hits == 1
     assert not found.alarms
