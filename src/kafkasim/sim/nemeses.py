@@ -14,6 +14,7 @@ from typing import Any
 import attrs
 
 from kafkasim.errors import ConfigurationError
+from kafkasim.sim import aiming
 from kafkasim.sim.choices import Choices
 from kafkasim.sim.menu import Menu
 from kafkasim.sim.plan import Fault, Plan
@@ -135,6 +136,23 @@ def event_indexed(
             )
         )
     return Plan(tuple(planned))
+
+
+def around_changes(
+    brokers: Sequence[int],
+    partitions: Sequence[str],
+    *,
+    seed: int = 0,
+    faults: int = 3,
+    horizon: int = 60,
+    down: float = aiming.LONG_S,
+) -> Plan:
+    """The first fault as a record is promised, the others where roles change because of it; the nemesis that finds most with few faults.
+
+    ``horizon``: about how many times producers are answered; ``down``: seconds of a long outage, longer than sessions and lag times.
+    """
+    shape = aiming.Shape(brokers, partitions, promises=horizon, long_s=down)
+    return aiming.around_changes(shape, seed, faults)
 
 
 def swarm(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 import kafkasim
@@ -9,6 +11,7 @@ from kafkasim.errors import ConfigurationError
 from kafkasim.faults import KINDS
 from kafkasim.sim import nemeses
 from kafkasim.sim.menu import ORDER, Menu
+from kafkasim.sim.plan import Plan
 
 ROLES = ("leader:orders-0", "follower:orders-0", "controller", "clients")
 
@@ -50,6 +53,7 @@ def test_a_swizzle_lets_go_after_all_are_clogged(seed: int) -> None:
     [
         lambda seed: nemeses.uniform([1, 2, 3], seed=seed),
         lambda seed: nemeses.event_indexed(["orders-0"], seed=seed),
+        lambda seed: nemeses.around_changes([1, 2, 3], ["orders-0"], seed=seed),
         lambda seed: nemeses.swarm([1, 2, 3], ["orders-0"], seed=seed),
         lambda seed: nemeses.split([1, 2, 3], seed=seed),
         lambda seed: nemeses.swarm([1, 2, 3], ["orders-0"], seed=seed, kinds=list(KINDS), clients=["billing"]),
@@ -124,11 +128,19 @@ def test_what_has_nothing_to_hit_is_refused(problem: object) -> None:
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_a_sound_cluster_survives_a_swarm_of_crashes(seed: int) -> None:
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda seed: nemeses.event_indexed(["orders-0"], seed=seed, kinds=("crash", "pause"), horizon=40),
+        lambda seed: nemeses.around_changes([1, 2, 3], ["orders-0"], seed=seed, horizon=20),
+    ],
+    ids=["at events", "around changes"],
+)
+def test_a_sound_cluster_survives_what_aims_at_it(make: Callable[[int], Plan], seed: int) -> None:
     """acks=all, two in sync, three replicas: whatever comes, nothing acknowledged is lost."""
     with kafkasim.Cluster(seed=seed) as cluster:
         cluster.create_topic("orders", config={"min.insync.replicas": 2})
-        plan = nemeses.event_indexed(["orders-0"], seed=seed, kinds=("crash", "pause"), horizon=40)
+        plan = make(seed)
         injection = cluster.inject(plan)
         producer = cluster.producer({"acks": "all", "enable.idempotence": True, "linger.ms": 0})
         for number in range(60):
