@@ -212,8 +212,10 @@ def works_too_long(stage: Stage) -> None:
 _LOSS = {"at_least_once": True}
 
 
-def _pair(name: str, sound: Worker, broken: Worker, promises: Mapping[str, bool]) -> Callable[[bool], Scenario]:
-    return lambda protection: _consuming(name, sound if protection else broken, promises, traffic=_SPARSE)
+def _pair(
+    name: str, sound: Worker, broken: Worker, promises: Mapping[str, bool], traffic: Traffic = _SPARSE
+) -> Callable[[bool], Scenario]:
+    return lambda protection: _consuming(name, sound if protection else broken, promises, traffic=traffic)
 
 
 def _sink_pair(
@@ -265,7 +267,7 @@ CONSUMERS: tuple[Row, ...] = (
         "35",
         "commits-out-of-order",
         "parallel work, commits by record",
-        _pair("commits-out-of-order", commits_what_is_complete, commits_out_of_order, _LOSS),
+        _pair("commits-out-of-order", commits_what_is_complete, commits_out_of_order, _LOSS, _TRAFFIC),
         ("at-least-once",),
         faults=1,
     ),

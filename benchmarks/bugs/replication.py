@@ -232,8 +232,8 @@ REPLICATION: tuple[Row, ...] = (
         ("log-matching", "watermark-sanity"),
         brokers=2,
         topic={"min.insync.replicas": 1, "flush.messages": 3},
-        rare=True,
         faults=3,
+        rare=True,
     ),
     _row(
         "3",
@@ -246,22 +246,23 @@ REPLICATION: tuple[Row, ...] = (
         errand=True,
         config={"broker.session.timeout.ms": 3000},
         faults=1,
+        rare=True,
     ),
     _row(
         "4",
         "zombie-fetch",
         "KIP-320",
         "fetch_epoch_check",
-        rare=True,
         uneven=True,
         bystander=True,
         errand=True,
         config={"broker.session.timeout.ms": 3000},
         faults=2,
+        rare=True,
     ),
-    _row("5", "join-at-high-watermark", "KAFKA-7128", "epoch_start_check", uneven=True, rare=True, faults=2),
+    _row("5", "join-at-high-watermark", "KAFKA-7128", "epoch_start_check", uneven=True, faults=2, rare=True),
     _row(
-        "9", "high-watermark-over-isr", "KIP-497", "maximal_isr", late=_LATE, late_ms=LATE_MS[:1], rare=True, faults=2
+        "9", "high-watermark-over-isr", "KIP-497", "maximal_isr", late=_LATE, late_ms=LATE_MS[:1], faults=2, rare=True
     ),
     _row(
         "10",
@@ -272,8 +273,8 @@ REPLICATION: tuple[Row, ...] = (
         late_ms=LATE_MS[1:],
         backlog=True,
         size=300_000,
-        rare=True,
         faults=3,
+        rare=True,
     ),
     _row("11", "fenced-in-isr", "KIP-841", "fenced_broker_check", ("fenced-not-in-isr",), faults=1),
     _row(
@@ -284,9 +285,9 @@ REPLICATION: tuple[Row, ...] = (
         late=_LATE,
         late_ms=LATE_MS[1:],
         backlog=True,
-        rare=True,
         faults=2,
+        rare=True,
     ),
-    _row("13", "last-replica-trusted", "KIP-966", "eligible_leader_replicas", faults=3),
-    _row("14", "unclean-shutdown-trusted", "KIP-966", "unclean_shutdown_detection", faults=3),
+    _row("13", "last-replica-trusted", "KIP-966", "eligible_leader_replicas", faults=3, rare=True),
+    _row("14", "unclean-shutdown-trusted", "KIP-966", "unclean_shutdown_detection", faults=3, rare=True),
 )

@@ -86,7 +86,8 @@ def _together(dice: _Dice, faults: int) -> list[Fault]:
     """Several replicas at one moment."""
     planned = [dice.first()]
     while len(planned) < faults:
-        targets = [dice.follower] if planned[-1].target == dice.leader else dice.roles
+        others = [role for role in dice.roles if role != dice.leader]
+        targets = (others if planned[-1].target == dice.leader else ()) or dice.roles
         planned.append(dice.harm({"at_s": 0.0, "then": True}, targets, LATER_HARMS))
     return planned
 
@@ -127,7 +128,9 @@ class _Dice:
         self._choices = Choices(seed)
         self.brokers = [f"broker:{broker}" for broker in shape.brokers]
         self.partition = str(self.one("partition", shape.partitions))
-        self.leader, self.follower = self.roles = [f"leader:{self.partition}", f"follower:{self.partition}"]
+        self.leader = f"leader:{self.partition}"
+        followers = [f"follower:{self.partition}"] if len(shape.brokers) > 1 else []
+        self.roles = [self.leader, *followers]
         self.changing = ["subject", "subject", "subject", "subject", *self.roles]
         self._has_cut_power = False
 
