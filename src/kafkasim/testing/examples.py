@@ -21,11 +21,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hypothesis import event, note, target
+from hypothesis import currently_in_test_context, event, note, target
 
 from kafkasim.check.report import Report
 from kafkasim.core.model.history import Delivered, Happened
-from kafkasim.explore.lanes import lanes
+from kafkasim.explore.screen import screen
+from kafkasim.explore.trial import Trial
 from kafkasim.sim.aim import look_at
 from kafkasim.sim.files import write_whole
 from kafkasim.sim.injection import Injection
@@ -51,12 +52,14 @@ def judged(
 ) -> Iterator[Injection]:
     """Let ``plan`` loose for the body; then heal it, give the cluster ``settle`` seconds, and check its history.
 
-    Raises a `BrokenPromise` where a promise is broken. Any failure is noted with the faults that fired, swim lanes and the line that
-    runs it again.
+    Raises a `BrokenPromise` where a promise is broken, in a plain test as well. In an example of Hypothesis any failure is noted with
+    the faults that fired, swim lanes, the chain of causes and the line that runs it again.
     """
+    __tracebackhide__ = True
     injection: Injection = cluster.inject(Plan.of(plan or Plan()))
     sight = Sight(cluster)
     injection.before = sight.look
+    report: Report | None = None
     try:
         yield injection
         injection.heal()
@@ -65,9 +68,10 @@ def judged(
         tell(cluster, report, sight)
         if not report.ok:
             raise broken(report)
-    except Exception:
-        show(cluster, injection)
-        note(_keep(cluster, injection.plan, work))
+    except Exception as problem:
+        show(cluster, injection, report, None if isinstance(problem, BrokenPromise) else problem)
+        if currently_in_test_context():
+            note(_keep(cluster, injection.plan, work))
         raise
 
 
@@ -79,7 +83,7 @@ def broken(report: Report) -> BrokenPromise:
         kind = _CLASSES[name] = type(
             "".join(word.title() for word in name.split("-")), (BrokenPromise,), {"__doc__": name}
         )
-    return kind(str(report))
+    return kind(f"{report.findings[0].text}\n{report}")
 
 
 class Sight:
@@ -100,7 +104,9 @@ class Sight:
 
 
 def tell(cluster: Any, report: Report, sight: Sight) -> None:
-    """Hypothesis hears what was reached, and what to reach more of."""
+    """Hypothesis hears what was reached, and what to reach more of; nobody does where no example is run."""
+    if not currently_in_test_context():
+        return
     for name in dict.fromkeys(finding.invariant for finding in report.findings):
         event(f"broken: {name}")
     for name in dict.fromkeys(finding.invariant for finding in report.allowed):
@@ -121,11 +127,28 @@ def _redelivered(cluster: Any) -> int:
     return given - len(different)
 
 
-def show(cluster: Any, injection: Injection | None = None) -> None:
-    """Note the faults and the swim lanes of an example that failed."""
-    told = [] if injection is None else [f"faults: {injection}", ""]
-    note("\n".join([f"seed {cluster.seed}, {cluster.now:.3f} virtual seconds", *told]))
-    note("\n".join(lanes(cluster.history, cluster.broker_ids())))
+def show(
+    cluster: Any,
+    injection: Injection | None = None,
+    report: Report | None = None,
+    problem: BaseException | None = None,
+) -> None:
+    """Note what an example that failed was: the promise and its breach, the faults, the lanes, the chain of causes."""
+    if not currently_in_test_context():
+        return
+    injection = injection or cluster.inject(Plan())
+    trial = Trial(
+        "example",
+        cluster.seed,
+        injection.plan,
+        report or Report(),
+        tuple(injection.fired),
+        tuple(injection.unfired),
+        str(cluster.fingerprint()),
+        cluster.now,
+        problem,
+    )
+    note("\n".join(screen(cluster, injection, trial)))
 
 
 def _keep(cluster: Any, plan: Plan, work: Workload | None) -> str:

@@ -112,7 +112,7 @@ class ClusterMachine(RuleBasedStateMachine):
             if problem is self._outer:
                 self._end()
             elif isinstance(problem, Exception):
-                show(self.cluster)
+                show(self.cluster, problem=problem)
         finally:
             self.cluster.close()
 
@@ -126,7 +126,7 @@ class ClusterMachine(RuleBasedStateMachine):
         report = self.judge()
         tell(cluster, report, self._sight)
         if not report.ok:
-            show(cluster)
+            show(cluster, report=report)
             raise broken(report)
 
     # --- work --------------------------------------------------------------------------------------------------------

@@ -262,6 +262,7 @@ def pytest_runtest_setup(item: pytest.Item) -> Generator[None, None, None]:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
     """Skip where the backend cannot do what the test does."""
+    __tracebackhide__ = True
     yield from _skip_unsupported()
 
 
@@ -305,6 +306,7 @@ def _show_screen(item: pytest.Item, report: pytest.TestReport, failure: BaseExce
 
 
 def _skip_unsupported() -> Generator[None, None, None]:
+    __tracebackhide__ = True
     try:
         yield
     except Unsupported as reason:

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
+import kafkasim
+from kafkasim import faults
 from kafkasim.check.report import Report
 from kafkasim.sim.plan import Plan
 from kafkasim.sim.plan_text import plan_from_values
-from kafkasim.testing.examples import BrokenPromise, broken
+from kafkasim.testing.examples import BrokenPromise, broken, judged
 
 pytest_plugins = ["pytester"]
 
@@ -38,7 +40,7 @@ def nothing_is_lost(plan, work, seed):
             cluster.run_for(10.0)
 
 @settings(
-    max_examples=100, deadline=None, print_blob=True, database=DirectoryBasedExampleDatabase("found"),
+    max_examples=400, deadline=None, print_blob=True, database=DirectoryBasedExampleDatabase("found"),
     phases=[Phase[name] for name in os.environ["PHASES"].split()],
 )
 @given(plan=fault_plans(["orders-0"], brokers=1, kinds=["pause", "power_loss"], max_at=5), work=workloads(), seed=seeds())
@@ -107,3 +109,19 @@ def test_each_invariant_has_an_exception_of_its_own() -> None:
     assert type(raised[0]) is type(raised[2])
     assert all(isinstance(problem, BrokenPromise) for problem in raised)
     assert Plan() == plan_from_values({"faults": []})
+
+
+def test_a_plain_test_is_judged_too() -> None:
+    """Outside Hypothesis nobody can be told, and the promise that broke is raised all the same, with the finding first."""
+
+    def work(cluster: kafkasim.Cluster) -> None:
+        with judged(cluster, faults.power_loss("broker:1", at=2.0, down=5.0), settle=20.0):
+            cluster.produce("orders", ["1"])
+            cluster.run_for(10.0)
+
+    with kafkasim.Cluster(brokers=1) as cluster:
+        cluster.create_topic("orders")
+        cluster.guarantee(topics="orders", no_loss=True)
+        with pytest.raises(BrokenPromise, match=r"^orders-0 ") as raised:
+            work(cluster)
+    assert type(raised.value).__name__ == "AckedLoss"
