@@ -372,7 +372,7 @@ def _replacements() -> list[tuple[ModuleType, str, Any]]:
         if getattr(real, "__self__", None) is random_module._inst:
             found.append((random_module, name, _drawn(name, real)))
     monotonic = next(lent for module, name, lent in found if name == "monotonic")
-    return found + threads.replacements(_active_scheduler, monotonic)
+    return found + threads.replacements(_active_scheduler, monotonic, _patches.add)
 
 
 class _Patches:
@@ -411,20 +411,28 @@ class _Patches:
         self._home.clear()
         self._by_real.clear()
         self._by_lent.clear()
-        for module, name, lent in self._replacements:
+        self._lend(self._replacements)
+        self._swap(self._by_real)
+        cast(Any, random_module.Random).seed = _seed
+        for real, lent in ((_Datetime, _LentDatetime), (_Date, _LentDate)):
+            self._reducers[real] = copyreg.dispatch_table.get(real)
+            copyreg.pickle(cast(Any, real), cast(Any, _reduce_as(lent)))
+
+    def add(self, replacements: list[tuple[Any, str, Any]]) -> None:
+        """Replace more, now and from now on: of a module that was not loaded before."""
+        self._replacements += replacements
+        self._lend(replacements)
+
+    def _lend(self, replacements: list[tuple[ModuleType, str, Any]]) -> None:
+        for module, name, lent in replacements:
             real = getattr(module, name)  # As found: somebody else may have replaced it before.
             self._home.append((module, name, real))
             self._by_real[id(real)] = lent
             self._by_lent[id(lent)] = real
             self._interesting[id(real)] = real
             self._interesting[id(lent)] = lent
-        for module, name, lent in self._replacements:
+        for module, name, lent in replacements:
             setattr(module, name, lent)
-        self._swap(self._by_real)
-        cast(Any, random_module.Random).seed = _seed
-        for real, lent in ((_Datetime, _LentDatetime), (_Date, _LentDate)):
-            self._reducers[real] = copyreg.dispatch_table.get(real)
-            copyreg.pickle(cast(Any, real), cast(Any, _reduce_as(lent)))
 
     def _uninstall(self) -> None:
         for kind, reducer in self._reducers.items():

@@ -14,11 +14,10 @@ from __future__ import annotations
 
 import _thread
 import _threading_local
-import asyncio
-import asyncio.selector_events
 import concurrent.futures.thread as pool_module
 import math
 import queue as queue_module
+import sys
 import threading
 from collections.abc import Callable
 from types import ModuleType
@@ -33,10 +32,10 @@ if TYPE_CHECKING:
 _real_lock = _thread.allocate_lock
 _real_ident = _thread.get_ident
 _real_rlock = threading.RLock
-_real_run_once = cast(Any, asyncio.BaseEventLoop)._run_once
-_real_write_to_self = cast(Any, asyncio.selector_events.BaseSelectorEventLoop)._write_to_self
 _LOOK_US = 100_000
 """How often a waiting event loop looks at files of the operating system."""
+_LOOPS = "asyncio.selector_events"
+_add: Callable[[list[tuple[Any, str, Any]]], None] | None = None
 #: Idents of virtual threads are above those that an operating system gives.
 _FIRST_IDENT = 1 << 52
 
@@ -164,6 +163,8 @@ def _rlock(*args: Any, **keywords: Any) -> Any:
 
 def _get_ident() -> int:
     """The calling thread's; a task that no thread was made for is the main thread of its process."""
+    if _add is not None and _LOOPS in sys.modules:
+        _replace_event_loops()  # A loop asks for its thread before its first turn.
     scheduler = _scheduler()
     task = None if scheduler is None else scheduler.current()
     if task is None:
@@ -297,29 +298,48 @@ class VirtualSelector:
         return getattr(self._real, name)
 
 
-def _run_once(loop: Any) -> None:
-    """One turn of an event loop, which waits in virtual time from the first turn on that it makes there."""
-    if _scheduler() is not None and hasattr(loop, "_selector") and not isinstance(loop._selector, VirtualSelector):
-        event_loops.keep_apart(asyncio.events._get_running_loop, asyncio.events._set_running_loop)
-        loop._selector = VirtualSelector(loop._selector)
-    _real_run_once(loop)
+def _event_loops() -> list[tuple[Any, str, Any]]:
+    """What is replaced of asyncio, which is loaded."""
+    asyncio = sys.modules["asyncio"]
+    selecting = sys.modules[_LOOPS].BaseSelectorEventLoop
+    real_run_once, real_write_to_self = asyncio.BaseEventLoop._run_once, selecting._write_to_self
+
+    def run_once(loop: Any) -> None:
+        """One turn, which waits in virtual time from the first turn on that the loop makes there."""
+        if _scheduler() is not None and hasattr(loop, "_selector") and not isinstance(loop._selector, VirtualSelector):
+            event_loops.keep_apart(asyncio.events._get_running_loop, asyncio.events._set_running_loop)
+            loop._selector = VirtualSelector(loop._selector)
+        real_run_once(loop)
+
+    def write_to_self(loop: Any) -> None:
+        real_write_to_self(loop)
+        if isinstance(loop._selector, VirtualSelector):
+            loop._selector.wake()
+
+    return [(asyncio.BaseEventLoop, "_run_once", run_once), (selecting, "_write_to_self", write_to_self)]
 
 
-def _write_to_self(loop: Any) -> None:
-    _real_write_to_self(loop)
-    if isinstance(loop._selector, VirtualSelector):
-        loop._selector.wake()
+def _replace_event_loops() -> None:
+    global _add
+    if _add is not None:
+        add, _add = _add, None
+        add(_event_loops())
 
 
 # -- what is replaced ---------------------------------------------------------------------------
 
 
 def replacements(
-    scheduler: Callable[[], Scheduler | None], monotonic: Callable[[], float]
+    scheduler: Callable[[], Scheduler | None],
+    monotonic: Callable[[], float],
+    add: Callable[[list[tuple[Any, str, Any]]], None],
 ) -> list[tuple[ModuleType, str, Any]]:
-    """Where each lives, its name, and by what it is replaced. ``monotonic`` is the clock that waits with a timeout look at."""
-    global _scheduler
-    _scheduler = scheduler
+    """Where each lives, its name, and by what it is replaced.
+
+    ``monotonic`` is the clock that waits with a timeout look at; ``add`` replaces more, once asyncio is there: it is slow to load.
+    """
+    global _scheduler, _add
+    _scheduler, _add = scheduler, add
     lock = _Lent(threading.Lock, VirtualLock)
     found: list[tuple[Any, str, Any]] = [
         (threading, "Lock", lock),
@@ -332,9 +352,10 @@ def replacements(
         (queue_module, "SimpleQueue", _Lent(queue_module.SimpleQueue, cast(Any, queue_module)._PySimpleQueue)),
         # Held while a pool starts a thread, which blocks: nobody else may stand still with it.
         (pool_module, "_global_shutdown_lock", VirtualLock()),
-        (asyncio.BaseEventLoop, "_run_once", _run_once),
-        (asyncio.selector_events.BaseSelectorEventLoop, "_write_to_self", _write_to_self),
     ]
+    if _LOOPS in sys.modules:
+        _add = None
+        found += _event_loops()
     if hasattr(threading, "_start_joinable_thread"):
         found.append((threading, "_start_joinable_thread", _start_joinable_thread))
         real_handle = cast(Any, threading)._ThreadHandle

@@ -188,6 +188,25 @@ def test_event_loops_of_tasks_side_by_side(cluster: kafkasim.Cluster) -> None:
     assert 120.0 <= cluster.now - start < 121.0
 
 
+def test_asyncio_may_come_late() -> None:
+    """It is slow to load, so nothing loads it for those who do without; who imports it in a task has it in virtual time."""
+    program = """
+import sys, time, kafkasim
+with kafkasim.Cluster(brokers=1) as cluster:
+    cluster.run_for(1.0)
+    print("asyncio" in sys.modules)
+    def main():
+        import asyncio
+        asyncio.run(asyncio.sleep(500.0))
+        return time.monotonic()
+    began = cluster.now
+    cluster.spawn(main).result()
+    print(cluster.now - began >= 500.0)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.stdout, done.stderr) == ("False\nTrue\n", "")
+
+
 def test_coroutines_of_a_plain_test(cluster: kafkasim.Cluster) -> None:
     """``asyncio.run`` outside every task drives the simulation, tasks with loops of their own included."""
 
