@@ -379,6 +379,7 @@ class Cluster(SimulatedCluster):
         from kafkasim.check.log_oracles import budget_of
         from kafkasim.check.report import Report
         from kafkasim.check.run import check_history
+        from kafkasim.sim.user_lines import ended_with
 
         report = Report()
         views, events = self._log_views(), self.history.events
@@ -389,7 +390,7 @@ class Cluster(SimulatedCluster):
             report.take(watched)
         report.take(check_history(events, views, guarantees=self._guarantees, budget=budget, now_us=self.now_us))
         for task in self.scheduler.failed:
-            report.add("task-failed", f"task {task.name!r} ended with {task.exception!r}")
+            report.add("task-failed", ended_with(task.name, task.exception), at_us=task.ended_us)
         report.sort()
         return report
 

@@ -18,11 +18,14 @@ from kafkasim.core.model.ids import TopicPartition
 from kafkasim.explore.causes import Cause, cause_of
 from kafkasim.explore.shrink import Shrunk
 from kafkasim.explore.telling import event_text
-from kafkasim.explore.trial import Trial
+from kafkasim.explore.trial import RAISED, Trial
 from kafkasim.handle import Cluster
 from kafkasim.sim.injection import Injection
+from kafkasim.sim.user_lines import user_line
 
 MOST_ROWS = 12
+#: What `Cluster.check` calls a task that ended with an exception.
+TASK_FAILED = "task-failed"
 _MOST_STEPS = 6
 _WIDTH = 30
 _PLACE = re.compile(r"([\w.-]+)-(\d+)[: ]")
@@ -72,12 +75,12 @@ def screen(
     if others:
         lines.append(f"also broken: {', '.join(others)}")
     lines += _plan(trial, injection, shrunk)
-    if made is not None or broken is not None:
+    breach = _raised(cluster, trial, finding) if broken is None else [event_text(broken)]
+    if made is not None or breach:
         lines.append("")
     if made is not None:
         lines.append(f"promise made    {event_text(made)}")
-    if broken is not None:
-        lines.append(f"promise broken  {event_text(broken)}")
+    lines += [f"{'' if at else 'promise broken':<16}{text}" for at, text in enumerate(breach)]
     lines += lanes(events, injection, cluster.broker_ids(), subject, finding.at_us if broken is None else broken.at_us)
     lines += _why(cluster, subject)
     lines += _irrelevant(cluster, trial, shrunk)
@@ -155,6 +158,24 @@ def _broken(events: Sequence[HistoryEvent], finding: Finding, subject: Subject) 
         ),
         None,
     )
+
+
+def _raised(cluster: Cluster, trial: Trial, finding: Finding) -> list[str]:
+    """Of user code that raised: when, who, what, and the line that somebody can change."""
+    who, error, at_us = "the scenario's own code", trial.error, finding.at_us
+    if finding.invariant == TASK_FAILED:
+        failed = [task for task in cluster.scheduler.failed if f"task {task.name!r} " in finding.text]
+        task = next((one for one in failed if one.ended_us == at_us), None)
+        if task is None:
+            return []
+        who, error = f"task {task.name!r}", task.exception
+    elif finding.invariant != RAISED:
+        return []
+    if error is None or at_us is None:
+        return []
+    line = user_line(error)
+    what = f"{at_us / 1e6:.6f} s  {who}: {type(error).__name__}: {error}".splitlines()[0]
+    return [what] if line is None else [what, f"at {line}"]
 
 
 # --- lanes -----------------------------------------------------------------------------------------------------------

@@ -104,7 +104,8 @@ class Trial:
         """What broke; for code that raised before a verdict, that."""
         if self.error is None:
             return self.report.findings
-        return [Finding(RAISED, f"{type(self.error).__name__}: {self.error}"), *self.report.findings]
+        text = f"{type(self.error).__name__}: {self.error}"
+        return [Finding(RAISED, text, at_us=round(self.virtual_s * 1e6)), *self.report.findings]
 
     @property
     def broken(self) -> tuple[str, ...]:

@@ -47,6 +47,7 @@ from kafkasim.real.logs import log_views, read_records
 from kafkasim.real.recording import RecordedClient, RecordingAdmin
 from kafkasim.real.tasks import ProcessTask, Task, ThreadTask
 from kafkasim.sim.files import write_whole
+from kafkasim.sim.user_lines import ended_with
 from kafkasim.views.lag import GroupLag, group_lag
 from kafkasim.views.share_lag import ShareLag, share_lag
 
@@ -419,7 +420,7 @@ class RealCluster:
         report = check_history(events, logs, BY_CONTENT, self._guarantees)
         for task in self._tasks:
             if task.exception is not None and not task.looked_at:
-                report.add("task-failed", f"task {task.name!r} ended with {task.exception!r}")
+                report.add("task-failed", ended_with(task.name, task.exception))
         return report
 
     # --- inside ---------------------------------------------------------------------------------

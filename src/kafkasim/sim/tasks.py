@@ -69,6 +69,7 @@ class Task(Actor):
         "_waiter",
         "_watchers",
         "done",
+        "ended_us",
         "exception",
         "host",
         "ident",
@@ -85,16 +86,14 @@ class Task(Actor):
         super().__init__()
         self.name = name
         self.host = host
-        self.done = False
-        self.killed = False
-        self.stopped = False
-        self.paused = False
+        self.done = self.killed = self.stopped = self.paused = False
         self.is_thread = False
         """Is this a thread that another task of the host has started?"""
         self.ident = 0
         """As ``threading.get_ident`` tells it; 0 until somebody asks."""
         self.on_done: Callable[[Task], None] | None = None
         self.exception: BaseException | None = None
+        self.ended_us = -1
         self.serial = next(_serial)
         self.cost_us = int(host.slow_factor)
         self._scheduler = scheduler
@@ -288,6 +287,7 @@ class Task(Actor):
 
     def _finish(self) -> None:
         self.done = True
+        self.ended_us = self._scheduler.kernel.now_us
         self._fn = _nothing
         watchers, self._watchers = self._watchers, []
         for waiter in watchers:
