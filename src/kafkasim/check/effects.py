@@ -199,7 +199,7 @@ def _check_lag(events: Iterable[HistoryEvent], guarantee: Guarantee, report: Rep
     lag = worst = 0
     worst_at_us = still_since_us = stall_us = stall_from_us = 0
     for event in events:
-        if isinstance(event, Acked):
+        if type(event) is Acked:
             if event.error is not ErrorCode.NONE or event.base_offset < 0 or not guarantee.is_about(event.tp.topic):
                 continue
             if lag == 0:
@@ -209,7 +209,7 @@ def _check_lag(events: Iterable[HistoryEvent], guarantee: Guarantee, report: Rep
             lag += max(0, end - at)
             ends[event.tp] = max(before, end)
         elif (
-            isinstance(event, Delivered | ShareDelivered)
+            (type(event) is Delivered or type(event) is ShareDelivered)
             and event.group == guarantee.group
             and guarantee.is_about(event.tp.topic)
         ):
