@@ -13,6 +13,8 @@ from kafkasim.check.invariants import BY_NAME, LAST
 from kafkasim.core.model.ids import TopicPartition
 
 _AT_THE_END = 1 << 62
+_MOST_ALIKE = 8
+"""So many findings of one signature are printed; the others are one bug more often than not, and are counted."""
 
 
 @attrs.define(slots=True)
@@ -118,7 +120,19 @@ class Report:
     def __str__(self) -> str:
         looked = ", ".join(f"{number:,} {what}" for what, number in self.looked_at.items()) or "nothing"
         lines = [f"checked {looked}: {'ok' if self.ok else f'{len(self.findings)} broken'}"]
-        lines += [f"BROKEN  {finding}" for finding in self.findings]
-        lines += [f"allowed {finding}" for finding in self.allowed]
+        lines += [f"BROKEN  {told}" for told in _few(self.findings)]
+        lines += [f"allowed {told}" for told in _few(self.allowed)]
         lines += [f"metric  {what}: {value:,}" for what, value in self.metrics.items()]
         return "\n".join(lines)
+
+
+def _few(findings: list[Finding]) -> list[str]:
+    """The first of each kind; `Report.findings` has them all."""
+    lines: list[str] = []
+    counts: dict[tuple[str, str], int] = {}
+    for finding in findings:
+        count = counts[finding.signature] = counts.get(finding.signature, 0) + 1
+        if count <= _MOST_ALIKE:
+            lines.append(str(finding))
+    more = [(name, count - _MOST_ALIKE) for (name, _), count in counts.items() if count > _MOST_ALIKE]
+    return lines + [f"{name}: and {left:,} more like these" for name, left in more]

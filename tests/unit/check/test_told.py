@@ -103,3 +103,18 @@ def test_few_copies_are_enough_where_nobody_asks_for_more() -> None:
     ]
     truth.copied[0] = (0, 1, 1)
     assert judged(truth, [acked(1, placed)]).ok
+
+
+def test_a_report_prints_a_few_of_each_kind() -> None:
+    """A screen, where a thousand records were lost for one reason; the findings are all there."""
+    report = Report()
+    for number in range(1_000):
+        report.add("acked-loss", f"orders-0 offset {number}", cause="died")
+        report.allow("redelivery", f"orders-0 offset {number}")
+    report.add("poll-back", "orders-0")
+    lines = str(report).splitlines()
+    assert len(lines) == 1 + 8 + 1 + 1 + 8 + 1
+    assert "BROKEN  acked-loss: and 992 more like these" in lines
+    assert "allowed redelivery: and 992 more like these" in lines
+    assert "BROKEN  poll-back: orders-0" in lines
+    assert len(report.findings) == 1_001
