@@ -42,6 +42,11 @@ def check_names(
     others = [group for group in groups if group not in promised]
     for guarantee in guarantees:
         if guarantee.group is not None and guarantee.group not in groups:
+            if any(isinstance(event, Effected) and event.group == guarantee.group for event in events):
+                raise ConfigurationError(
+                    f"{guarantee.whom}: its sinks told of work, and the history has nothing of its clients. On a real cluster make them "
+                    "inside cluster.install(), by cluster.consumer(), or from cluster.recorded_client()"
+                )
             _refuse(guarantee, "group", guarantee.group, others)
             report.count("promises of groups that were never seen")
         for topic in guarantee.topics:

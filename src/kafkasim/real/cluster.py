@@ -5,7 +5,7 @@ Inputs:   bootstrap servers of any cluster; or a `LocalKafka`, whose brokers can
 Effects:  clients of the installed confluent_kafka, threads and processes, topics on the cluster.
 Rule 1:   what a real cluster cannot do raises Unsupported with the reason; nothing is silently left out.
 Rule 2:   one handle is one test: `now` starts at 0, and `close` ends the clients and tasks the handle made.
-Differs:  time is real, `install` does nothing, no seed has an effect, `fingerprint` does not exist.
+Differs:  time is real, `install` makes clients record and nothing else, no seed has an effect, `fingerprint` does not exist.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import contextlib
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, Self
 
@@ -42,6 +42,7 @@ from kafkasim.errors import Unsupported
 from kafkasim.real import wire
 from kafkasim.real.faults import BrokerGroup, UnsupportedNetwork
 from kafkasim.real.history import RealHistory
+from kafkasim.real.installed import recording
 from kafkasim.real.local_kafka import LocalBroker, LocalKafka
 from kafkasim.real.logs import log_views, read_records
 from kafkasim.real.recording import RecordedClient, RecordingAdmin
@@ -146,9 +147,11 @@ class RealCluster:
         if self._on_close is not None:
             self._on_close()
 
-    def install(self, bootstrap: object = None) -> contextlib.AbstractContextManager[Self]:
-        """Do nothing: the installed confluent_kafka is the real one."""
-        return contextlib.nullcontext(self)
+    @contextlib.contextmanager
+    def install(self, bootstrap: object = None) -> Iterator[Self]:
+        """Let clients that are made by confluent_kafka's own names write to `history` until the end of the ``with`` statement."""
+        with recording(self._client):
+            yield self
 
     @property
     def now(self) -> float:

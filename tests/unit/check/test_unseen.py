@@ -9,6 +9,9 @@ import pytest
 
 import kafkasim
 from kafkasim.check.guarantees import Guarantee
+from kafkasim.check.run import check_history
+from kafkasim.core.model.history import DONE, Effected
+from kafkasim.core.model.ids import TopicPartition
 from kafkasim.errors import ConfigurationError
 
 
@@ -87,3 +90,10 @@ def test_a_promise_is_true_or_false() -> None:
         Guarantee.of("billing", (), {"at_least_once": "no"})
     with pytest.raises(ConfigurationError, match="effectively_once=True"):
         Guarantee.of("billing", (), {"exactly_once": True})
+
+
+def test_work_of_clients_that_nobody_recorded_is_no_verdict() -> None:
+    """On a real cluster a consumer that was made behind the history's back would pass whatever it did."""
+    effect = Effected(1_000, "member", "billing", "ledger", TopicPartition("orders", 0), 0, b"k", DONE)
+    with pytest.raises(ConfigurationError, match="its sinks told of work, and the history has nothing of its clients"):
+        check_history([effect], {}, guarantees=[Guarantee("billing", ("orders",), at_least_once=True)])
