@@ -1,14 +1,17 @@
 """``kafkasim run``: exit statuses and what goes where."""
 
+import gc
 import json
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from kafkasim.cli import main
+from kafkasim.lab.run import run_design
 
 DESIGN = """
 [cluster]
@@ -87,6 +90,28 @@ def test_a_mistake_in_the_design_names_its_line(design: Path, capsys: pytest.Cap
     design.write_text(DESIGN.replace("rate = 50", "rate = 50\nkeys = 1"))
     assert status_of("run", str(design)) == 2
     assert f"{design}:9: unknown key 'keys'" in capsys.readouterr().err
+
+
+def test_a_run_is_not_searched_for_garbage(design: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a run leaves is told apart before the collector works again, whatever comes between them."""
+    searched: list[int] = []
+
+    def note(phase: str, info: dict[str, int]) -> None:
+        if phase == "start":
+            searched.append(len(gc.get_objects(generation=0)))
+
+    def run(*args: Any, **kwargs: Any) -> Any:
+        gc.callbacks.append(note)
+        return run_design(*args, **kwargs)
+
+    monkeypatch.setattr("kafkasim.cli.run.run_design", run)
+    monkeypatch.setattr("kafkasim.cli.run.show_result", lambda result: gc.callbacks.remove(note))
+    try:
+        assert status_of("run", str(design)) == 0
+        assert max(searched, default=0) < 1000
+        assert gc.isenabled()
+    finally:
+        gc.unfreeze()
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

@@ -233,6 +233,25 @@ def test_what_never_fires_is_told() -> None:
             injection.require_fired()
 
 
+def test_nobody_watches_once_all_has_come() -> None:
+    """The wire is watched while a fault waits for something on it, whether it came alone or waited for the one before it."""
+    with kafkasim.Cluster(seed=3) as cluster:
+        cluster.create_topic("orders")
+        plan = Plan((faults.lose_response("Produce.answered"), faults.lose_response("Produce.answered", then=True)))
+        injection = cluster.inject(plan)
+        producer = cluster.producer({"linger.ms": 0})
+        assert cluster.fabric.watch is not None
+        producer.produce("orders", b"x")
+        producer.flush()
+        injection.require_fired()
+        assert cluster.fabric.watch is None
+        seen: list[str] = []
+        cluster.injections.listen(lambda stage, requester, server, request: seen.append(stage))
+        producer.produce("orders", b"x")
+        producer.flush()
+        assert {"sent", "received", "answered", "arrived"} <= set(seen)
+
+
 def test_a_client_is_killed_at_its_own_message() -> None:
     """The consumer that sends the second commit dies of it; its host goes with it."""
     with kafkasim.Cluster(seed=1) as cluster:
