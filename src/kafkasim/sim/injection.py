@@ -32,7 +32,7 @@ from kafkasim.sim.harm import Harm
 from kafkasim.sim.kernel import Timer
 from kafkasim.sim.operator import Operator
 from kafkasim.sim.plan import Fault, Plan
-from kafkasim.sim.plan_words import ADMIN, BETWEEN, FAMILIES, OF_ANYBODY, OF_CLIENTS, OF_MESSAGES
+from kafkasim.sim.plan_words import ADMIN, BETWEEN, FAMILIES, OF_ANYBODY, OF_CLIENTS, OF_MESSAGES, STAGES
 from kafkasim.sim.wire_events import api_name
 
 if TYPE_CHECKING:
@@ -71,9 +71,8 @@ class Injection:
         self.fired: list[Fired] = []
         self._cluster = cluster
         self._waiting: list[_Armed] = []
-        #: What ``_waiting`` looks at: the events of these names, at these stages, or (a condition is among them) every message.
+        #: What ``_waiting`` looks at: the events of these names, or (a condition is among them) every message.
         self._events: set[str] = set()
-        self._stages: set[str] = set()
         self._asks_always = False
         self._timers: list[Timer] = []
         self._done: set[int] = set()
@@ -129,7 +128,6 @@ class Injection:
 
     def _waiting_changed(self) -> None:
         self._events = {event for armed in self._waiting for event in armed.events}
-        self._stages = {event.rpartition(".")[2] for event in self._events}
         self._asks_always = any(armed.condition is not None for armed in self._waiting)
         self._cluster.injections.watch()
 
@@ -137,10 +135,15 @@ class Injection:
     def is_watching(self) -> bool:
         return bool(self._waiting)
 
+    @property
+    def stages(self) -> frozenset[str]:
+        """Where on its way a message may matter."""
+        if self._asks_always:
+            return frozenset(STAGES)
+        return frozenset(event.rpartition(".")[2] for event in self._events)
+
     def on_message(self, stage: str, requester: int, server: int, request: Any) -> bool:
         """True: the process that would pass this message on dies first."""
-        if not self._asks_always and stage not in self._stages:
-            return False
         event = f"{api_name(request)}.{stage}"
         if not self._asks_always and event not in self._events:
             return False
@@ -293,10 +296,9 @@ class Injections:
     def watch(self) -> None:
         """Look at messages and notes as long as somebody waits for one."""
         watching = [injection for injection in self._all if injection.is_watching]
-        if len(watching) == 1 and not self._listeners:
-            self._cluster.fabric.watch = watching[0].on_message
-        else:
-            self._cluster.fabric.watch = self._on_message if watching or self._listeners else None
+        fabric = self._cluster.fabric
+        fabric.watch = watching[0].on_message if len(watching) == 1 and not self._listeners else self._on_message
+        fabric.watched = frozenset(STAGES) if self._listeners else frozenset().union(*[i.stages for i in watching])
         self._cluster.on_note = self._on_note if watching else None
 
     def _on_message(self, stage: str, requester: int, server: int, request: Any) -> bool:

@@ -55,7 +55,9 @@ class Network(Links, Retransmission):
         #: When rules or links changed last.
         self.changed_us = 0
         #: Asked about every message where it is met: (stage, requester, server, request). True: whoever would pass it on dies first.
-        self.watch: Callable[[str, int, int, Any], bool] | None = None
+        self.watch: Callable[[str, int, int, Any], bool] = _nobody_watches
+        #: The stages at which it is asked.
+        self.watched: frozenset[str] = frozenset()
         Links.__init__(self, link)
         Retransmission.__init__(self, kernel)
 
@@ -151,7 +153,7 @@ class Network(Links, Retransmission):
         request = connection.request
         connection.busy = False
         connection.request = None
-        if self.watch is not None and self.watch("answered", connection.client, connection.server, request):
+        if "answered" in self.watched and self.watch("answered", connection.client, connection.server, request):
             return
         if response is not None and not (self._lost_responses and self._loses_response(connection, request, response)):
             self._send_response(connection, correlation_id, request, response, size_bytes)
@@ -256,7 +258,7 @@ class Network(Links, Retransmission):
     # -- requests and responses ---------------------------------------------------------------
 
     def _send_request(self, connection: Connection, correlation_id: int, request: Any, size_bytes: int) -> None:
-        if self.watch is not None and self.watch("sent", connection.client, connection.server, request):
+        if "sent" in self.watched and self.watch("sent", connection.client, connection.server, request):
             return
         self.messages += 1
         self.bytes += size_bytes
@@ -341,7 +343,7 @@ class Network(Links, Retransmission):
             self._process(connection, correlation_id, request)
 
     def _process(self, connection: Connection, correlation_id: int, request: Any) -> None:
-        if self.watch is not None and self.watch("received", connection.client, connection.server, request):
+        if "received" in self.watched and self.watch("received", connection.client, connection.server, request):
             return
         connection.busy = True
         connection.correlation_id = correlation_id
@@ -379,7 +381,7 @@ class Network(Links, Retransmission):
                 args = (correlation_id, request, response)
                 self._not_taken(connection, connection.back, self._response_arrives, args)
             return
-        if self.watch is not None and self.watch("arrived", connection.client, connection.server, request):
+        if "arrived" in self.watched and self.watch("arrived", connection.client, connection.server, request):
             return
         endpoint = self._nodes[connection.client].endpoint
         assert endpoint is not None, "a connection goes with its process"
@@ -548,3 +550,7 @@ class Network(Links, Retransmission):
         if node is None:
             node = self._nodes[number] = Node(number)
         return node
+
+
+def _nobody_watches(stage: str, requester: int, server: int, request: Any) -> bool:
+    return False

@@ -240,11 +240,11 @@ def test_nobody_watches_once_all_has_come() -> None:
         plan = Plan((faults.lose_response("Produce.answered"), faults.lose_response("Produce.answered", then=True)))
         injection = cluster.inject(plan)
         producer = cluster.producer({"linger.ms": 0})
-        assert cluster.fabric.watch is not None
+        assert cluster.fabric.watched == {"answered"}
         producer.produce("orders", b"x")
         producer.flush()
         injection.require_fired()
-        assert cluster.fabric.watch is None
+        assert not cluster.fabric.watched
         seen: list[str] = []
         cluster.injections.listen(lambda stage, requester, server, request: seen.append(stage))
         producer.produce("orders", b"x")
