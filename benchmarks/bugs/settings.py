@@ -18,6 +18,7 @@ from benchmarks.bugs.replication import (
     wait_for_next,
 )
 from benchmarks.bugs.row import Row
+from kafkasim.check.disruptions import disruptions
 from kafkasim.check.report import Report
 from kafkasim.confluent_kafka import KafkaException, TopicPartition
 from kafkasim.core.model.errors import ErrorCode
@@ -26,8 +27,6 @@ from kafkasim.explore.trial import Scenario
 from kafkasim.handle import Cluster
 from kafkasim.testing.audit import audit
 
-_NODE_FAULTS = ("crash", "power_loss", "pause", "shutdown")
-_LINK_FAULTS = ("network partition", "network hold", "network slow")
 #: The longest wait for an acknowledgement while one thing at a time goes wrong: a session, an election, a request that times out.
 _LONGEST_WAIT_US = 7_000_000
 
@@ -140,23 +139,8 @@ def unheard_leaders(cluster: Cluster) -> list[tuple[int, int]]:
 def quiet_quorum(cluster: Cluster) -> Report:
     """K9: an active controller stays one unless something happens to itself."""
     report = cluster.check()
-    active: int | None = None
-    disturbed: set[int] = set()
-    for event in cluster.history.events:
-        if type(event) is not Happened:
-            continue
-        subject: Any = event.subject
-        if event.kind in _NODE_FAULTS:
-            disturbed.add(event.node)
-        elif event.kind in _LINK_FAULTS:
-            disturbed.update(subject[0])
-        elif event.kind == "controller-active":
-            if active is not None and active not in disturbed:
-                text = (
-                    f"{event.node} took over from {active} at {event.at_us / 1e6:.3f} s, to which nothing had happened"
-                )
-                report.add("disruption", text)
-            active = event.node
+    for at_us, old, new in disruptions(cluster.history.events):
+        report.add("disruption", f"{new} took over from {old} at {at_us / 1e6:.3f} s, to which nothing had happened")
     return report
 
 

@@ -258,6 +258,16 @@ INVARIANTS: tuple[Invariant, ...] = (
         _EFFECTS,
         CLIENTS,
     ),
+    Invariant(
+        "K9",
+        "disruption",
+        "how many controllers were deposed though nothing had happened to them",
+        METRIC,
+        "disruptions",
+        LAST,
+        _WHITE,
+    ),
+    Invariant("Q6", "reorder", "how many pairs of a share group's deliveries came out of order", METRIC, "share", LAST),
     Invariant("G4", "commit-regress", "committed offsets do not go back", "a remark: Kafka accepts it", _EFFECTS, LAST),
     Invariant("G5", "redelivery", "how many deliveries of a group were not the first", METRIC, "positions", LAST),
     Invariant(

@@ -10,6 +10,7 @@ from kafkasim.check.commits import check_commits
 from kafkasim.check.compaction import check_compaction
 from kafkasim.check.completeness import check_completeness
 from kafkasim.check.consumer_oracles import check_consistency, check_deliveries
+from kafkasim.check.disruptions import measure_disruptions
 from kafkasim.check.effects import check_effects
 from kafkasim.check.ends import check_ends
 from kafkasim.check.guarantees import Guarantee
@@ -58,6 +59,7 @@ def check_history(
     compacted = frozenset(tp.topic for tp, view in logs.items() if view.is_compacted)
     check_lost_writes(rest, known, report, identity, compacted)
     measure_reading(rest, report)
+    measure_disruptions(rest, report)
     check_owners(rest, report)
     check_assignments(rest, report, budget)
     check_completeness(rest, report, now_us)

@@ -280,7 +280,7 @@ def check_order(events: Iterable[HistoryEvent], report: Report) -> None:
             given.setdefault((event.group, event.tp), []).extend(_runs(event))
     count = sum(inversions(spans) for spans in given.values())
     if count:
-        report.count("pairs of share deliveries out of order", count)
+        report.measure("reorder: pairs of share deliveries out of order", count)
 
 
 # --- E1 of a share group -----------------------------------------------------------------------------------------------
