@@ -436,7 +436,7 @@ class Cluster(SimulatedCluster):
                     min_isr,
                     len(state.replicas),
                     is_compacted,
-                    replica is not None,
+                    replica is not None and self._serves(state.leader),
                     is_unclean,
                     self.log(state.tp, committed=False),
                     delete_retention_ms=image.topic_int(topic.name, "delete.retention.ms"),

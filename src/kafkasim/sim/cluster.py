@@ -431,6 +431,11 @@ class SimulatedCluster(World):
         replica = server.node.broker.data_plane.replica(state.tp)
         return replica if replica is not None and replica.is_leader else None
 
+    def _serves(self, broker: NodeId) -> bool:
+        """Is its process registered? One that began anew serves nobody before: the controller takes it for the process before."""
+        node = self._servers[broker].node if broker in self._servers else None
+        return node is not None and node.broker is not None and node.broker.life_cycle.registered
+
     def describe_group(self, group_id: str) -> GroupDescription:
         """The group as its coordinator describes it."""
         from kafkasim.sim.described_groups import described

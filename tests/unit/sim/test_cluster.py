@@ -93,6 +93,7 @@ def test_power_loss_drops_what_was_not_flushed() -> None:
         cluster.broker(1).start()
         cluster.run_until(lambda: cluster.describe_topic("t")[0].leader == 1, timeout=60)
         assert cluster.records("t") == []
+        cluster.run_for(15)
         report = cluster.check()
         assert report.ok
         assert [finding.invariant for finding in report.allowed] == ["acked-loss"]
@@ -261,3 +262,22 @@ def test_who_is_whole_is_judged_by_what_the_dead_knew() -> None:
         (lost,) = [event for event in cluster.history if getattr(event, "kind", "") == "data lost"]
         ((_tp, kept, whole),) = dict(lost.fields)["partitions"]
         assert (kept, sorted(whole)) == (0, sorted([first, third]))
+
+
+def test_a_process_that_is_not_registered_yet_is_not_judged_as_a_leader() -> None:
+    """Back in a blink with an empty log, while the controller takes it for the process before: nothing is lost, as it serves nobody."""
+    with kafkasim.Cluster(seed=1, controllers=1) as cluster:
+        cluster.create_topic("orders", replication_factor=3, config={"min.insync.replicas": 2})
+        cluster.produce("orders", [b"a", b"b"])
+        leader = cluster.describe_topic("orders")[0].leader
+        cluster.broker(leader).power_loss()
+        cluster.broker(leader).start()
+        cluster.run_for(2)
+        named = cluster.describe_topic("orders")[0]
+        assert (named.leader, named.log_end_offset) == (leader, 0)
+        assert cluster.check().ok
+        cluster.run_for(20)
+        healed = cluster.describe_topic("orders")[0]
+        assert healed.leader != leader
+        assert [record.value for record in cluster.records("orders")] == [b"a", b"b"]
+        assert cluster.check().ok
