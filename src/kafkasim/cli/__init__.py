@@ -114,7 +114,7 @@ def _conform(
         typer.Option(help="Write the page that the documentation cites, after a whole run.", metavar="FILE.md"),
     ] = None,
     select: Annotated[str | None, typer.Option("-k", help="Only tests that match, as pytest's -k.")] = None,
-    timeout: Annotated[float, typer.Option(help="Seconds that each side may take.")] = 1200.0,
+    timeout: Annotated[float, typer.Option(help="Seconds that each side may take.")] = 1500.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Run one test suite on real Kafka and on the simulator, and report every difference."""
