@@ -268,7 +268,7 @@ class ConsumerMembership(Rebalancing):
     def _may_beat(self, now_us: int) -> bool:
         if self.subscription is None or self._heartbeats.in_flight or self._is_rejoining or self._will_leave:
             return False
-        return not (self.max_poll_exceeded and self._host.poll_exceeded_us(now_us) > 0)
+        return not self._waits_for_poll(now_us)
 
     def _arm(self, now_us: int) -> None:
         """Have ``_serve`` called when the next heartbeat is due."""

@@ -346,10 +346,6 @@ class ClassicMembership(Rebalancing):
             and not self._waits_for_poll(now_us)
         )
 
-    def _waits_for_poll(self, now_us: int) -> bool:
-        """Expelled by max.poll.interval.ms: no join before the application polls, which brings us back (``on_poll``)."""
-        return self.max_poll_exceeded and self._host.poll_exceeded_us(now_us) > 0
-
     def _serve(self, now_us: int) -> None:
         if self._core.fatal_error != ErrorCode.NONE:
             return

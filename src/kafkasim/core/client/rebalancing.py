@@ -27,6 +27,7 @@ class Rebalancing:
     state: str
     lost: bool
     terminating: bool
+    max_poll_exceeded: bool
     group_assignment: list[TopicPartition] | None
     rebalance_count: int
     rebalance_us: int
@@ -56,6 +57,10 @@ class Rebalancing:
 
     def _rejoin_at_once(self, now_us: int) -> None:
         raise NotImplementedError
+
+    def _waits_for_poll(self, now_us: int) -> bool:
+        """Expelled by max.poll.interval.ms: nothing is joined before the application polls, which brings us back (``on_poll``)."""
+        return self.max_poll_exceeded and self._host.poll_exceeded_us(now_us) > 0
 
     def _rebalance(self, kind: str, partitions: list[TopicPartition], now_us: int) -> None:
         """Eager: the whole assignment comes or goes."""
