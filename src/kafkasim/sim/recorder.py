@@ -125,6 +125,19 @@ class RecordedProducer(ProducerEngine):
         )
 
 
+def _hear_first(operation: Operation, heard: Callable[[Any], None]) -> None:
+    """Have ``heard`` called with the result, if there is one, before whoever waits for the operation."""
+    on_done = operation.on_done
+
+    def done(ended: Operation) -> None:
+        if ended.error is ErrorCode.NONE:
+            heard(ended.result)
+        if on_done is not None:
+            on_done(ended)
+
+    operation.on_done = done
+
+
 class RecordedAdmin(AdminEngine):
     """An admin client's engine that writes down where partitions were said to end."""
 
@@ -136,16 +149,13 @@ class RecordedAdmin(AdminEngine):
         operation = super().call(request, target, timeout_us, now_us)
         if type(request) is ListOffsetsRequest and not operation.done:
             asked = {part.tp: None for part in request.partitions if part.timestamp_ms == LATEST_TIMESTAMP}
-            on_done = operation.on_done
 
-            def told(ended: Operation) -> None:
-                for answer in ended.result.partitions if ended.error is ErrorCode.NONE else ():
+            def told(result: Any) -> None:
+                for answer in result.partitions:
                     if answer.tp in asked and answer.error is ErrorCode.NONE:
                         self._record_end(answer, now_us)
-                if on_done is not None:
-                    on_done(ended)
 
-            operation.on_done = told
+            _hear_first(operation, told)
         return operation
 
     def _record_end(self, answer: PartitionOffset, started_us: int) -> None:
@@ -210,15 +220,7 @@ class RecordedConsumer(ConsumerEngine):
 
     def committed(self, tps: list[TopicPartition], timeout_us: int, now_us: int) -> Operation:
         operation = super().committed(tps, timeout_us, now_us)
-        wake = operation.on_done
-
-        def tell(done: Operation) -> None:
-            if done.error is ErrorCode.NONE:
-                self._record_committed(done.result, now_us)
-            if wake is not None:
-                wake(done)
-
-        operation.on_done = tell
+        _hear_first(operation, lambda result: self._record_committed(result, now_us))
         return operation
 
     def _record_committed(self, result: CommitResult, asked_us: int) -> None:

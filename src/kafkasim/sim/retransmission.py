@@ -130,13 +130,9 @@ class Retransmission(Rules):
 
     def _acknowledged(self, connection: Connection, stream: Stream, recovery: Recovery) -> None:
         """The sender knows again: it goes on at once with what it kept."""
-        recovery.unacknowledged = 0
-        recovery.tries = 0
+        self._close_hole(connection, stream, recovery)
         if recovery.entries:
-            self._await(connection, stream, recovery)
             self._send_again(connection, stream, recovery)
-        else:
-            self._end_recovery(stream)
 
     def _is_open(self, connection: Connection, stream: Stream) -> bool:
         return self._verdict(stream.src, stream.dst, (connection,)) is not Verdict.DROP

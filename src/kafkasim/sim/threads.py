@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 _real_lock = _thread.allocate_lock
 _real_ident = _thread.get_ident
-_real_rlock = threading.RLock
 _LOOK_US = 100_000
 """How often a waiting event loop looks at files of the operating system."""
 _LOOPS = "asyncio.selector_events"

@@ -72,28 +72,28 @@ class Watchdog:
             del scheduler, task, kernel  # Hold nothing while asleep.
 
     def _report(self, scheduler: Scheduler, task: Task, seconds: float) -> None:
-        frame = sys._current_frames().get(scheduler.thread_id)
-        if frame is None or _is_debugged(frame):
-            return
-        stack = "".join(traceback.format_stack(frame))
-        sys.stderr.write(
-            f"kafkasim: task {task.name!r} has not blocked for {seconds:.1f} s of wall time, "
-            f"at {scheduler.kernel.now_us / 1e6:.6f} virtual seconds, seed {scheduler.seed}\n{stack}"
+        said = (
+            f"task {task.name!r} has not blocked for {seconds:.1f} s of wall time, "
+            f"at {scheduler.kernel.now_us / 1e6:.6f} virtual seconds"
         )
         # Asked again at the last moment: the exception must hit the task, not the kernel.
-        if scheduler.current() is task:
+        if _tell(scheduler, said) and scheduler.current() is task:
             _raise_in(scheduler.thread_id, TaskStuck)
 
     def _report_clock(self, scheduler: Scheduler, events: int) -> None:
-        frame = sys._current_frames().get(scheduler.thread_id)
-        if frame is None or _is_debugged(frame):
-            return
-        stack = "".join(traceback.format_stack(frame))
-        sys.stderr.write(
-            f"kafkasim: {events:,} events happened at {scheduler.kernel.now_us / 1e6:.6f} virtual seconds and none later, "
-            f"seed {scheduler.seed}\n{stack}"
-        )
-        _raise_in(scheduler.thread_id, ClockStuck)
+        said = f"{events:,} events happened at {scheduler.kernel.now_us / 1e6:.6f} virtual seconds and none later"
+        if _tell(scheduler, said):
+            _raise_in(scheduler.thread_id, ClockStuck)
+
+
+def _tell(scheduler: Scheduler, said: str) -> bool:
+    """Write it with the seed and where the code is; False: nobody is there, or somebody looks at it in a debugger."""
+    frame = sys._current_frames().get(scheduler.thread_id)
+    if frame is None or _is_debugged(frame):
+        return False
+    stack = "".join(traceback.format_stack(frame))
+    sys.stderr.write(f"kafkasim: {said}, seed {scheduler.seed}\n{stack}")
+    return True
 
 
 def _raise_in(thread_id: int, exception: type[BaseException]) -> None:

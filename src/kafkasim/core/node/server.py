@@ -250,9 +250,8 @@ class ServerNode:
         """Pass on what the quorum replica has learned, to the controller half first. True if metadata were published to the broker."""
         raft, controller, broker = self.raft, self.controller, self.broker
         has_news = raft.has_news
-        raft.has_news = (
-            False  # Before it is taken in: a controller that becomes active writes, which may be committed at once.
-        )
+        # Before it is taken in: a controller that becomes active writes, which may be committed at once.
+        raft.has_news = False
         if has_news and controller is not None:
             controller.settle(now_us)
         if self._give_up_us != NEVER_US and controller is not None and controller.is_shut_down:
