@@ -11,20 +11,17 @@ import importlib
 import importlib.machinery
 import sys
 import warnings
-from collections.abc import Iterator
 from importlib.abc import Loader
 from types import ModuleType
 from typing import Any
+
+from kafkasim.sim.user_globals import Swapped, put_back, swap
 
 _REAL = "confluent_kafka"
 _OURS = "kafkasim.confluent_kafka"
 #: Modules of the client that are always there; others are loaded when the real one has them loaded.
 _ALWAYS = ("", ".cimpl")
 _LAYER = (".admin", ".error", ".serialization", ".aio")
-#: Roots of modules that hold no client: looking through them is most of what a swap would cost.
-_NO_USERS = frozenset({*sys.stdlib_module_names, "kafkasim", "_pytest", "pytest", "pluggy", "hypothesis"}) - {
-    "__main__"
-}
 
 
 class _Finder:
@@ -56,7 +53,7 @@ class Installation:
     def __init__(self) -> None:
         self._depth = 0
         self._saved_modules: dict[str, ModuleType] = {}
-        self._swapped: list[tuple[dict[str, Any], str, Any]] = []
+        self._swapped: list[Swapped] = []
         self._finder = _Finder()
         self._warned: set[str] = set()
 
@@ -75,7 +72,7 @@ class Installation:
             if _REAL + suffix in self._saved_modules and _REAL + suffix not in sys.modules:
                 sys.modules[_REAL + suffix] = importlib.import_module(_OURS + suffix)
         if replacements:
-            self._swap_globals(replacements)
+            self._swapped = swap(replacements)
             self._warn_of_derived()
 
     def uninstall(self) -> None:
@@ -87,9 +84,8 @@ class Installation:
             del sys.modules[name]
         sys.modules.update(self._saved_modules)
         self._saved_modules = {}
-        while self._swapped:
-            names, name, value = self._swapped.pop()
-            names[name] = value
+        put_back(self._swapped)
+        self._swapped = []
         # What user code imported first inside ``install`` stays ours: the real client was never there to go back to.
 
     def _replacements(self) -> dict[int, Any]:
@@ -108,17 +104,6 @@ class Installation:
                 if replacement is not None and replacement is not value:
                     found.setdefault(id(value), replacement)
         return found
-
-    def _swap_globals(self, replacements: dict[int, Any]) -> None:
-        wanted = replacements.keys()
-        for names in _user_globals():
-            if wanted.isdisjoint(map(id, names.values())):
-                continue
-            for name, value in list(names.items()):
-                replacement = replacements.get(id(value))
-                if replacement is not None:
-                    self._swapped.append((names, name, value))
-                    names[name] = replacement
 
     def _warn_of_derived(self) -> None:
         """A class made from a real one cannot be given another base; whoever uses it talks to a real cluster, or to none."""
@@ -150,15 +135,6 @@ def _belongs(value: object) -> bool:
     if not isinstance(home, str):
         return False
     return (_is_real(home) or home == "cimpl") and (isinstance(value, type) or callable(value))
-
-
-def _user_globals() -> Iterator[dict[str, Any]]:
-    for name, module in list(sys.modules.items()):
-        if module is None or _is_real(name) or name.partition(".")[0] in _NO_USERS:
-            continue
-        names = getattr(module, "__dict__", None)
-        if isinstance(names, dict):
-            yield names
 
 
 #: One for the process: several clusters may be installed at once, the swap is the same.

@@ -8,11 +8,12 @@ Rule 2:   what was swapped is put back; blocks nest, the innermost history gets 
 from __future__ import annotations
 
 import contextlib
-import sys
 from collections.abc import Iterator
 from typing import Any
 
 import confluent_kafka
+
+from kafkasim.sim.user_globals import put_back, swap
 
 _NAMES = (
     "Producer",
@@ -22,32 +23,16 @@ _NAMES = (
     "ShareConsumer",
     "DeserializingShareConsumer",
 )
-_NO_USERS = frozenset({*sys.stdlib_module_names, "kafkasim", "confluent_kafka"}) - {"__main__"}
 
 
 @contextlib.contextmanager
 def recording(client: Any) -> Iterator[None]:
     """Clients that are made by the names of the real package write to the history of ``client``."""
-    swapped: list[tuple[dict[str, Any], str, Any]] = []
     recorded = {
         id(getattr(confluent_kafka, name)): getattr(client, name) for name in _NAMES if hasattr(confluent_kafka, name)
     }
-    for names in (vars(confluent_kafka), *_user_globals()):
-        if recorded.keys().isdisjoint(map(id, names.values())):
-            continue
-        for name, value in list(names.items()):
-            if id(value) in recorded:
-                swapped.append((names, name, value))
-                names[name] = recorded[id(value)]
+    swapped = swap(recorded, vars(confluent_kafka))
     try:
         yield
     finally:
-        for names, name, value in swapped:
-            names[name] = value
-
-
-def _user_globals() -> Iterator[dict[str, Any]]:
-    for name, module in list(sys.modules.items()):
-        names = getattr(module, "__dict__", None)
-        if isinstance(names, dict) and name.partition(".")[0] not in _NO_USERS:
-            yield names
+        put_back(swapped)
