@@ -5,7 +5,7 @@ Rule 1:   the moves are an operator's, part of the scenario; that a broker dies 
 
 from __future__ import annotations
 
-from benchmarks.bugs.replication import CONFIG, LOSS, PRODUCER, TOPIC, is_settled
+from benchmarks.bugs.replication import CONFIG, LOSS, PRODUCER, TOPIC, ask_controller, is_settled
 from benchmarks.bugs.row import Row
 from kafkasim.core.model.admin_messages import AlterPartitionReassignmentsRequest, Reassignment
 from kafkasim.core.model.ids import TopicPartition
@@ -57,9 +57,8 @@ def _move_on(cluster: Cluster) -> None:
     if state.adding_replicas or state.removing_replicas:
         return
     (free,) = [broker for broker in cluster.broker_ids() if broker not in state.replicas]
-    shell = cluster._admin()
-    request = AlterPartitionReassignmentsRequest((Reassignment(TopicPartition(TOPIC, 0), (*state.replicas[1:], free)),))
-    shell.call(shell.engine.call, request, "controller", 2_000_000)
+    moved = Reassignment(TopicPartition(TOPIC, 0), (*state.replicas[1:], free))
+    ask_controller(cluster, AlterPartitionReassignmentsRequest((moved,)))
 
 
 MOVES: tuple[Row, ...] = (

@@ -164,12 +164,14 @@ def _rotated(items: tuple[int, ...], by: int) -> tuple[int, ...]:
 
 def _prefer(cluster: Cluster, replicas: tuple[int, ...]) -> None:
     tp = TopicPartition(TOPIC, 0)
+    ask_controller(cluster, AlterPartitionReassignmentsRequest((Reassignment(tp, replicas),)))
+    ask_controller(cluster, ElectLeadersRequest(PREFERRED_ELECTION, (tp,)))
+
+
+def ask_controller(cluster: Cluster, request: Any) -> None:
+    """As an operator does; nobody waits for the answer."""
     shell = cluster._admin()
-    for request in (
-        AlterPartitionReassignmentsRequest((Reassignment(tp, replicas),)),
-        ElectLeadersRequest(PREFERRED_ELECTION, (tp,)),
-    ):
-        shell.call(shell.engine.call, request, "controller", 2_000_000)
+    shell.call(shell.engine.call, request, "controller", 2_000_000)
 
 
 def slow_some_links(cluster: Cluster, slower_ms: Sequence[int] = SLOWER_MS) -> None:

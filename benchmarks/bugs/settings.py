@@ -127,7 +127,8 @@ def unheard_leaders(cluster: Cluster) -> list[tuple[int, int]]:
         if event.kind == "became leader" and getattr(event.subject, "topic", None) == TOPIC:
             leader = event.node
         elif event.kind in ("network partition", "network hold"):
-            ours, theirs = event.subject  # type: ignore[misc]
+            sides: Any = event.subject
+            ours, theirs = sides
             if (leader in ours and controller in theirs) or (leader in theirs and controller in ours):
                 cuts.setdefault(leader, event.at_us)
         elif event.kind in ("network heal", "network release"):

@@ -20,7 +20,7 @@ from typing import Any
 import attrs
 
 from kafkasim.check.report import Report
-from kafkasim.core.model.history import GROUP_ASSIGNED, GROUP_GONE, GROUP_STATE, Happened, HistoryEvent
+from kafkasim.core.model.history import GROUP_ASSIGNED, GROUP_GONE, GROUP_STATE, STANDSTILLS, Happened, HistoryEvent
 from kafkasim.core.model.ids import NodeId, TopicPartition
 from kafkasim.core.model.metadata import MetadataBatch, PartitionRecord, RemoveTopicRecord, TopicRecord
 
@@ -31,7 +31,6 @@ _A_MINUTE_US = 60_000_000
 #: topic.metadata.refresh.interval.ms, and the wait of metadata.max.age.ms, are five minutes.
 _REFRESHED_US = 310_000_000
 
-_DOWN = ("crash", "power_loss", "pause", "shutdown", "stopped")
 _UP = ("start", "resume")
 _CUT = ("network partition", "network hold")
 _MENDED = ("network heal", "network release")
@@ -70,7 +69,7 @@ class _Servers:
             for batch in batches:
                 self._replay(batch, event.at_us)
             return
-        if kind in _DOWN:
+        if kind in STANDSTILLS:
             self.down[event.node] = None
         elif kind in _UP:
             self.down.pop(event.node, None)

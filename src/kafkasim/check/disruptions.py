@@ -12,10 +12,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from kafkasim.check.report import Report
-from kafkasim.core.model.history import Happened, HistoryEvent
+from kafkasim.core.model.history import STANDSTILLS, Happened, HistoryEvent
 from kafkasim.core.model.ids import NodeId
 
-_NODE_FAULTS = ("crash", "power_loss", "pause", "shutdown", "stopped")
 _LINK_FAULTS = ("network partition", "network hold", "network slow")
 
 
@@ -27,7 +26,7 @@ def disruptions(events: Iterable[HistoryEvent]) -> list[tuple[int, NodeId, NodeI
     for event in events:
         if type(event) is not Happened:
             continue
-        if event.kind in _NODE_FAULTS or event.kind.startswith("disk "):
+        if event.kind in STANDSTILLS or event.kind.startswith("disk "):
             disturbed[event.node] = None
         elif event.kind in _LINK_FAULTS:
             sides: Any = event.subject

@@ -15,13 +15,14 @@ from collections.abc import Mapping
 
 from kafkasim.check.replication_oracle import ReplicationOracle
 from kafkasim.check.report import Report
+from kafkasim.core.model.history import STANDSTILLS
 
 _MOST_TOLD = 5
 
 #: Notes after which a cluster is not at rest.
 UNREST = frozenset(
     {
-        *("crash", "power_loss", "pause", "resume", "shutdown", "start", "stopped", "data lost", "operator"),
+        *(*STANDSTILLS, "resume", "start", "data lost", "operator"),
         *("disk slow", "disk full", "disk failing", "disk healed", "disk replaced"),
         *("network partition", "network heal", "network hold", "network release", "network slow"),
         *("metadata-written", "metadata-committed", "became leader", "controller-active", "controller-renounced"),

@@ -32,11 +32,15 @@ def check_told(events: Iterable[HistoryEvent], oracle: ReplicationOracle, report
         return
     told = _Told(oracle, report, budget)
     for event in events:
-        kind = type(event)
-        if kind is Delivered or kind is ShareDelivered:
-            told.on_delivered(event)  # type: ignore[arg-type]
-        elif kind is Acked and event.acks == _ACKS_ALL and event.error is ErrorCode.NONE and event.base_offset >= 0:  # type: ignore[union-attr]
-            told.on_acked(event)  # type: ignore[arg-type]
+        if type(event) is Delivered or type(event) is ShareDelivered:
+            told.on_delivered(event)
+        elif (
+            type(event) is Acked
+            and event.acks == _ACKS_ALL
+            and event.error is ErrorCode.NONE
+            and event.base_offset >= 0
+        ):
+            told.on_acked(event)
 
 
 class _Told:

@@ -55,6 +55,10 @@ def event_text(event: HistoryEvent) -> str:
     return text if len(text) <= _MOST_CHARACTERS else text[: _MOST_CHARACTERS - 1] + "…"
 
 
+def _offsets(event: Committed | OffsetsFetched) -> str:
+    return ", ".join(f"{tp} at {offset} ({error.name})" for tp, offset, error in event.offsets)
+
+
 def _words(event: HistoryEvent) -> str:
     if isinstance(event, Acked):
         count = event.stop - event.start
@@ -69,11 +73,9 @@ def _words(event: HistoryEvent) -> str:
     if isinstance(event, Revoked):
         return f"{event.client} of {event.group}: {'lost' if event.lost else 'gave up'} {_list(event.partitions)}"
     if isinstance(event, Committed):
-        offsets = ", ".join(f"{tp} at {offset} ({error.name})" for tp, offset, error in event.offsets)
-        return f"{event.client} of {event.group}: committed {offsets}"
+        return f"{event.client} of {event.group}: committed {_offsets(event)}"
     if isinstance(event, OffsetsFetched):
-        offsets = ", ".join(f"{tp} at {offset} ({error.name})" for tp, offset, error in event.offsets)
-        return f"{event.client} of {event.group}: was told that committed is {offsets}"
+        return f"{event.client} of {event.group}: was told that committed is {_offsets(event)}"
     if isinstance(event, Inserted):
         return f"{event.client}: wrote {event.value!r} into {event.table}"
     if isinstance(event, Sought):

@@ -95,6 +95,23 @@ class Trial:
     virtual_s: float
     error: BaseException | None = None
 
+    @classmethod
+    def of(
+        cls, scenario: str, cluster: Cluster, injection: Injection, report: Report, error: BaseException | None
+    ) -> Trial:
+        """The run of a cluster, as it stands."""
+        return cls(
+            scenario,
+            cluster.seed,
+            injection.plan,
+            report,
+            tuple(injection.fired),
+            tuple(injection.unfired),
+            str(cluster.fingerprint()),
+            cluster.now,
+            error,
+        )
+
     @property
     def ok(self) -> bool:
         return self.report.ok and self.error is None
@@ -146,17 +163,7 @@ def run_trial(
             report = cluster.check() if scenario.judge is None else scenario.judge(cluster)
         except (Exception, ClockStuck) as raised:
             error = raised
-        trial = Trial(
-            scenario.name,
-            seed,
-            injection.plan,
-            report,
-            tuple(injection.fired),
-            tuple(injection.unfired),
-            str(cluster.fingerprint()),
-            cluster.now,
-            error,
-        )
+        trial = Trial.of(scenario.name, cluster, injection, report, error)
         if on_end is not None:
             on_end(cluster, injection, trial)
     cluster.forget()

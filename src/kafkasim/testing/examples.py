@@ -137,17 +137,7 @@ def show(
     if not currently_in_test_context():
         return
     injection = injection or cluster.inject(Plan())
-    trial = Trial(
-        "example",
-        cluster.seed,
-        injection.plan,
-        report or Report(),
-        tuple(injection.fired),
-        tuple(injection.unfired),
-        str(cluster.fingerprint()),
-        cluster.now,
-        problem,
-    )
+    trial = Trial.of("example", cluster, injection, report or Report(), problem)
     note("\n".join(screen(cluster, injection, trial)))
 
 

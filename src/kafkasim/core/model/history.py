@@ -58,6 +58,9 @@ GROUP_FORGOTTEN = "group offsets forgotten"
 #: By whoever called an admin client: offsets of the group were set or deleted by hand.
 GROUP_RESET = "group offsets reset"
 
+#: What is noted of a server whose process ended, or stands still.
+STANDSTILLS = ("crash", "power_loss", "pause", "shutdown", "stopped")
+
 #: Phases of an effect. `SKIPPED`: the work is over without one (filtered, sent elsewhere, applied before).
 STARTED, DONE, FAILED, UNKNOWN, SKIPPED = "started", "done", "failed", "unknown", "skipped"
 
