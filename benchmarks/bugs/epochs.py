@@ -14,24 +14,22 @@ import contextlib
 import time
 from typing import Any
 
-from benchmarks.bugs.replication import CONFIG, PRODUCER, TOPIC
+from benchmarks.bugs.replication import CONFIG, GAP_S, PRODUCER, RECORDS, TOPIC, wait_for_next
 from benchmarks.bugs.row import Row
 from benchmarks.bugs.settings import READER, everything_read
 from kafkasim.confluent_kafka import KafkaException, TopicPartition
 from kafkasim.explore.trial import Scenario
 from kafkasim.handle import Cluster
 
-_RECORDS = 200
-_GAP_S = 0.06
 _JOB_S = 1.0
-_PAUSE_S = 1.8
+_PAUSE_S = 5.0
 
 
 def _jobs(protection: bool) -> Scenario:
     """A job looks every few seconds what is new, begins where the last one has committed, and ends."""
 
     def prepare(cluster: Cluster) -> None:
-        cluster.create_topic(TOPIC, replication_factor=1, config={"min.insync.replicas": 1, "flush.messages": 30})
+        cluster.create_topic(TOPIC, replication_factor=1, config={"min.insync.replicas": 1, "flush.messages": 4})
         cluster.consumer("reader", []).committed([TopicPartition(TOPIC, 0)], 20.0)
 
     def body(cluster: Cluster, records: int) -> None:
@@ -40,8 +38,8 @@ def _jobs(protection: bool) -> Scenario:
         for number in range(records):
             writer.produce(TOPIC, b"%d" % number)
             writer.poll(0)
-            cluster.run_for(_GAP_S)
-        writer.flush(10)
+            cluster.run_for(wait_for_next(cluster, number))
+        writer.flush(30)
 
     config = {**CONFIG, "offsets.topic.num.partitions": 1}
     return Scenario(
@@ -51,9 +49,9 @@ def _jobs(protection: bool) -> Scenario:
         {"brokers": 3, "controllers": 1, "config": config},
         partitions=(f"{TOPIC}-0",),
         settle_s=25.0,
-        span_s=_RECORDS * _GAP_S,
+        span_s=RECORDS * GAP_S,
         judge=everything_read,
-        sizes={"records": _RECORDS},
+        sizes={"records": RECORDS},
     )
 
 
@@ -83,5 +81,14 @@ def _look(cluster: Cluster, consumer: Any, with_epoch: bool) -> None:
 
 
 EPOCHS: tuple[Row, ...] = (
-    Row("8", "offset-without-epoch", "KAFKA-19902, KAFKA-20507", _jobs, ("unseen",), forbidden=("commit-ahead",)),
+    Row(
+        "8",
+        "offset-without-epoch",
+        "KAFKA-19902, KAFKA-20507",
+        _jobs,
+        ("unseen",),
+        forbidden=("commit-ahead",),
+        faults=1,
+        rare=True,
+    ),
 )

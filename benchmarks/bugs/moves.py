@@ -5,7 +5,17 @@ Rule 1:   the moves are an operator's, part of the scenario; that a broker dies 
 
 from __future__ import annotations
 
-from benchmarks.bugs.replication import CONFIG, LOSS, PRODUCER, TOPIC, ask_controller, is_settled
+from benchmarks.bugs.replication import (
+    CONFIG,
+    GAP_S,
+    LOSS,
+    PRODUCER,
+    RECORDS,
+    TOPIC,
+    ask_controller,
+    is_settled,
+    wait_for_next,
+)
 from benchmarks.bugs.row import Row
 from kafkasim.core.model.admin_messages import AlterPartitionReassignmentsRequest, Reassignment
 from kafkasim.core.model.ids import TopicPartition
@@ -14,12 +24,12 @@ from kafkasim.handle import Cluster
 from kafkasim.sim.links import Link
 from kafkasim.testing.audit import audit
 
-_MOVE_EVERY_S = 6.0
 _MOVES = 3
+_SPAN_S = RECORDS * GAP_S
 
 
 def _reassigned(protection: bool) -> Scenario:
-    """Two replicas walk over three brokers, under a producer; a copy takes four seconds."""
+    """Two replicas walk over three brokers, under a producer, now and then; a copy takes four seconds."""
 
     def prepare(cluster: Cluster) -> None:
         audit(cluster)
@@ -29,13 +39,14 @@ def _reassigned(protection: bool) -> Scenario:
 
     def body(cluster: Cluster, records: int) -> None:
         writer = cluster.producer(PRODUCER)
-        for turn in range(_MOVES):
-            cluster.at(cluster.now + 1.0 + turn * _MOVE_EVERY_S, _move_on, cluster)
+        for _ in range(_MOVES):
+            at_s = cluster.choices.draw("bugs.move", round(_SPAN_S * 1_000_000)) / 1_000_000
+            cluster.at(cluster.now + at_s, _move_on, cluster)
         for number in range(records):
             writer.produce(TOPIC, b"%d" % number)
-            cluster.run_for(0.1)
+            cluster.run_for(wait_for_next(cluster, number))
             writer.poll(0)
-        writer.flush(10)
+        writer.flush(30)
 
     options = {"brokers": 3, "controllers": 1, "config": CONFIG, "features": {"adding_replicas_check": protection}}
     return Scenario(
@@ -45,9 +56,9 @@ def _reassigned(protection: bool) -> Scenario:
         options,
         partitions=(f"{TOPIC}-0",),
         settle_s=60.0,
-        span_s=20.0,
+        span_s=_SPAN_S,
         settled=is_settled,
-        sizes={"records": 200},
+        sizes={"records": RECORDS},
     )
 
 
@@ -69,5 +80,6 @@ MOVES: tuple[Row, ...] = (
         _reassigned,
         (*LOSS, "global-survival"),
         forbidden=("log-duplicate",),
+        faults=1,
     ),
 )

@@ -11,7 +11,7 @@ from typing import Any
 
 import attrs
 
-from benchmarks.bugs.replication import CONFIG, PRODUCER, TOPIC, is_settled
+from benchmarks.bugs.replication import CONFIG, GAP_S, PRODUCER, RECORDS, TOPIC, is_settled, wait_for_next
 from benchmarks.bugs.row import Row
 from benchmarks.bugs.settings import READER, unheard_leaders
 from kafkasim.check.report import Report
@@ -21,10 +21,8 @@ from kafkasim.handle import Cluster
 from kafkasim.testing.audit import audit
 
 _RACKS = ("a", "b", "c")
-_RECORDS = 150
-_GAP_S = 0.08
 _PATIENCE_S = 3.0
-_LOOK_EVERY_S = 1.0
+_LOOK_EVERY_S = 2.0
 #: A leader hears from its followers, and they from it, at least so often.
 _SLACK_S = 1.0
 
@@ -52,8 +50,6 @@ def _in_racks(
     features: dict[str, bool],
     read: Callable[[Cluster, _Seen, str], None],
     judge: Callable[[Cluster, _Seen], Report],
-    *,
-    acks: str = "all",
 ) -> Scenario:
     trials: list[_Seen] = []
 
@@ -66,7 +62,7 @@ def _in_racks(
         seen = trials[0]
         for rack in _RACKS:
             cluster.spawn(read, cluster, seen, rack, name=f"reader-{rack}")
-        writer = cluster.producer({**PRODUCER, "acks": acks})
+        writer = cluster.producer(PRODUCER)
 
         def delivered(sent_s: float) -> Callable[[Any, Any], None]:
             def report(error: Any, message: Any) -> None:
@@ -77,9 +73,10 @@ def _in_racks(
 
         for number in range(records):
             writer.produce(TOPIC, b"%d" % number, on_delivery=delivered(cluster.now))
-            cluster.run_for(_GAP_S)
-            writer.poll(0)
-        writer.flush(10)
+            until_s = cluster.now + wait_for_next(cluster, number)
+            while cluster.now < until_s:
+                writer.poll(until_s - cluster.now)
+        writer.flush(30)
         seen.is_over = True
 
     selector = "org.apache.kafka.common.replica.RackAwareReplicaSelector"
@@ -97,10 +94,10 @@ def _in_racks(
         options,
         partitions=(f"{TOPIC}-0",),
         settle_s=60.0,
-        span_s=_RECORDS * _GAP_S,
+        span_s=RECORDS * GAP_S,
         settled=is_settled,
         judge=lambda cluster: judge(cluster, trials[0]),
-        sizes={"records": _RECORDS},
+        sizes={"records": RECORDS},
     )
 
 
@@ -179,6 +176,7 @@ NEAR_READS: tuple[Row, ...] = (
         ),
         ("stale-read",),
         forbidden=("inconsistent-offset", "acked-loss"),
+        faults=1,
     ),
     Row(
         "19b",
@@ -189,5 +187,7 @@ NEAR_READS: tuple[Row, ...] = (
         ),
         ("repeatable-read", "inconsistent-offset", "poll-back", "position-jump"),
         forbidden=("acked-loss",),
+        faults=0,
+        stress=4,
     ),
 )

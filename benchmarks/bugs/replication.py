@@ -37,6 +37,9 @@ PRODUCER: Mapping[str, object] = {
     "acks": "all",
     "linger.ms": 0,
 }
+#: In every run that is sparse.
+RECORDS = 60
+GAP_S = 1.0
 BURST = 2
 CLOSE_S = 0.05
 MOVE_S = 0.5
@@ -65,8 +68,6 @@ def replicated(
     config: Mapping[str, object] | None = None,
     brokers: int = 3,
     controllers: int | None = 1,
-    records: int = 60,
-    gap_s: float = 1.0,
     close_s: float = CLOSE_S,
     uneven: bool = False,
     late: Sequence[type[Any]] = (),
@@ -74,18 +75,18 @@ def replicated(
     backlog: bool = False,
     size: int = 0,
     bystander: bool = False,
-    operator: bool = False,
+    operator: int = 0,
     errand: bool = False,
     judge: Callable[[Cluster], Report] | None = None,
 ) -> Scenario:
-    """A producer writes ``records``, one every ``gap_s``, to a partition with a replica on each broker, two of which must be in sync.
+    """A producer writes a record a second, in close pairs, to a partition with a replica on each broker, two of which must be in sync.
 
     ``uneven``: some links between servers are slow, so that what happens at once in one place is heard of late in another.
     ``late``: requests that take long, as they wait in somebody's queue.
     ``backlog``: the log is large and the links are narrow, so that a replica that begins anew needs four seconds.
     ``bystander``: another producer writes without waiting for replicas, so that leaders hold what their followers lack.
-    ``operator``: leadership is moved from broker to broker, by reassignments and preferred elections, at every fifth record.
-    ``errand``: it is moved once in the middle of the run, and back half a second later.
+    ``errand``: leadership is moved once in the middle of the run, and back half a second later.
+    ``operator``: so often it is moved at some record, and back within half a second.
     """
 
     def prepare(cluster: Cluster) -> None:
@@ -102,16 +103,17 @@ def replicated(
     def body(cluster: Cluster, records: int) -> None:
         writer = cluster.producer({**PRODUCER, **(producer or {})})
         other = cluster.producer({**PRODUCER, "acks": 1}) if bystander else None
+        moves = [cluster.choices.draw("bugs.move", records) for _ in range(operator)]
         for number in range(records):
             writer.produce(TOPIC, b"%d" % number, b"x" * size or None)
             if other is not None:
                 other.produce(TOPIC, b"other %d" % number)
                 other.poll(0)
-            if operator and number % 5 == 4:
-                _prefer(cluster, _rotated(tuple(cluster.broker_ids()), number // 5))
             if errand and number == records // 2:
                 _move_leader_and_back(cluster)
-            cluster.run_for(wait_for_next(cluster, number, gap_s, close_s))
+            if number in moves:
+                _move_leader_and_back(cluster, cluster.choices.draw("bugs.back", round(MOVE_S * 1_000_000)) / 1_000_000)
+            cluster.run_for(wait_for_next(cluster, number, close_s=close_s))
             writer.poll(0)
         writer.flush(30)
 
@@ -127,34 +129,29 @@ def replicated(
         },
         partitions=(f"{TOPIC}-0",),
         settle_s=60.0,
-        span_s=records * gap_s,
+        span_s=RECORDS * GAP_S,
         settled=is_settled,
         judge=judge,
-        sizes={"records": records},
+        sizes={"records": RECORDS},
     )
 
 
-def wait_for_next(cluster: Cluster, number: int, gap_s: float, close_s: float = CLOSE_S) -> float:
-    """Seconds until the next record: two come close together, and then none for a while, so that no outage keeps step with them.
-
-    Records that come closer still come evenly.
-    """
-    if gap_s <= close_s / 2:
-        return gap_s
+def wait_for_next(cluster: Cluster, number: int, gap_s: float = GAP_S, close_s: float = CLOSE_S) -> float:
+    """Seconds until the next record: two come close together, and then none for a while, so that no outage keeps step with them."""
     if number % BURST < BURST - 1:
         return close_s
     mean_us = round((gap_s * BURST - (BURST - 1) * close_s) * 1_000_000)
     return cluster.choices.draw("bugs.gap", 2 * max(1, mean_us)) / 1_000_000
 
 
-def _move_leader_and_back(cluster: Cluster) -> None:
-    """Let another replica be the preferred one, and be elected, and half a second later the first again; nobody waits for the answers."""
+def _move_leader_and_back(cluster: Cluster, back_s: float = MOVE_S) -> None:
+    """Let another replica be the preferred one, and be elected, and soon the first again; nobody waits for the answers."""
     state = cluster._controller_image().partition(TopicPartition(TOPIC, 0))
     if state is None or state.leader not in state.replicas:
         return
     order = _rotated(tuple(state.replicas), state.replicas.index(state.leader))
     _prefer(cluster, _rotated(order, 1))
-    cluster.at(cluster.now + MOVE_S, _prefer, cluster, order)
+    cluster.at(cluster.now + back_s, _prefer, cluster, order)
 
 
 def _rotated(items: tuple[int, ...], by: int) -> tuple[int, ...]:

@@ -191,7 +191,7 @@ def _end_offsets(protection: bool) -> Scenario:
         for number in range(60):
             writer.produce(TOPIC, b"%d" % number)
             writer.poll(0)
-            until = cluster.now + wait_for_next(cluster, number, 1.0)
+            until = cluster.now + wait_for_next(cluster, number)
             while cluster.now < until:
                 cluster.run_for(min(_ASK_EVERY_S, until - cluster.now))
                 with contextlib.suppress(KafkaException):
@@ -236,7 +236,7 @@ def _reader_without_epochs(protection: bool) -> Scenario:
         for number in range(60):
             writer.produce(TOPIC, b"%d" % number)
             writer.poll(0)
-            cluster.run_for(wait_for_next(cluster, number, 1.0))
+            cluster.run_for(wait_for_next(cluster, number))
         writer.flush(30)
 
     options = {"brokers": 1, "controllers": 1, "config": CONFIG, "features": {"leader_epoch_in_metadata": protection}}

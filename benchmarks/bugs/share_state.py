@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import attrs
 
+from benchmarks.bugs.replication import CLOSE_S, CONFIG, GAP_S, RECORDS
 from benchmarks.bugs.row import Row
 from benchmarks.bugs.shares import ACCEPT, RELEASE, acknowledge, polls, set_up, share_consumer, try_commit
-from benchmarks.bugs.work import TOPIC, WORK_S, Quiet, Stage, Traffic, is_all_worked_on, staged
+from benchmarks.bugs.work import TOPIC, Quiet, Stage, Traffic, is_all_worked_on, staged
 from kafkasim.explore.trial import Scenario
 
 _STATE = "__share_group_state"
 _LIMIT = 2
+_WORK_S = 0.04
 _CONFIG = {
+    **CONFIG,
     "group.share.min.record.lock.duration.ms": 1000,
     "share.coordinator.state.topic.num.partitions": 1,
     "share.coordinator.state.topic.replication.factor": 1,
@@ -23,7 +26,7 @@ _CONFIG = {
 
 
 def _unwritten(protection: bool) -> Scenario:
-    """Every record fails once, so that each is given out for the second and last time soon after."""
+    """Every record fails once, so that each is given out for the second and last time soon after; work takes as long as the next is off."""
 
     def before(stage: Stage) -> None:
         set_up(stage.cluster, lock_ms=1000, limit=_LIMIT)
@@ -32,7 +35,7 @@ def _unwritten(protection: bool) -> Scenario:
         "limit-after-a-lost-write",
         _fails_once,
         promises={},
-        traffic=Traffic(records=100, gap_s=0.4),
+        traffic=Traffic(records=RECORDS, gap_s=GAP_S, close_s=CLOSE_S),
         workers=1,
         before=before,
         config=_CONFIG,
@@ -50,7 +53,7 @@ def _fails_once(stage: Stage) -> None:
     consumer = share_consumer(stage)
     for batch in polls(consumer):
         for message in batch:
-            stage.cluster.run_for(WORK_S)
+            stage.cluster.run_for(_WORK_S)
             if message.delivery_count() == 1:
                 acknowledge(consumer, message, RELEASE)
             else:
@@ -67,5 +70,7 @@ SHARE_STATE: tuple[Row, ...] = (
         _unwritten,
         ("over-delivery",),
         forbidden=("lock-overlap", "legal-state", "accept-then-redeliver", "stuck"),
+        faults=1,
+        rare=True,
     ),
 )

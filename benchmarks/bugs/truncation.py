@@ -15,11 +15,9 @@ def _told_by_another_epoch(protection: bool) -> Scenario:
         "cut-by-another-epoch",
         features={"truncation_epoch_check": protection},
         config={"broker.session.timeout.ms": 3000},
-        gap_s=0.02,
-        records=150,
         uneven=True,
         bystander=True,
-        operator=True,
+        operator=8,
     )
 
 
@@ -31,5 +29,8 @@ TRUNCATION: tuple[Row, ...] = (
         _told_by_another_epoch,
         (*LOSS, "watermark-sanity"),
         forbidden=("log-duplicate",),
+        faults=0,
+        stress=4,
+        rare=True,
     ),
 )

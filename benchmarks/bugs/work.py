@@ -12,6 +12,7 @@ from typing import Any
 
 import attrs
 
+from benchmarks.bugs.replication import wait_for_next
 from kafkasim import sinks
 from kafkasim.confluent_kafka import KafkaException
 from kafkasim.core.model.errors import ErrorCode
@@ -65,10 +66,14 @@ Worker = Callable[[Stage], None]
 
 @attrs.frozen
 class Traffic:
-    """What is produced: ``records``, one every ``gap_s``; ``place`` chooses the partition of a key, None: the client does."""
+    """What is produced: ``records``, one every ``gap_s``, or two so ``close_s`` to one another and then none for a while.
+
+    ``place`` chooses the partition of a key, None: the client does.
+    """
 
     records: int = 40
     gap_s: float = GAP_S
+    close_s: float | None = None
     keys: int = 8
     value: Callable[[int], bytes] = lambda number: b"%d" % number
     place: Callable[[bytes], int] | None = None
@@ -81,7 +86,8 @@ class Traffic:
             place = -1 if self.place is None else self.place(key)
             producer.produce(TOPIC, self.value(number), key, place)
             producer.poll(0)
-            cluster.run_for(self.gap_s)
+            close_s = self.close_s
+            cluster.run_for(self.gap_s if close_s is None else wait_for_next(cluster, number, self.gap_s, close_s))
         producer.flush(10)
 
 
