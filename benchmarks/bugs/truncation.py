@@ -31,6 +31,5 @@ TRUNCATION: tuple[Row, ...] = (
         forbidden=("log-duplicate",),
         faults=0,
         stress=4,
-        rare=True,
     ),
 )
