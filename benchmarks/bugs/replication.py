@@ -272,7 +272,7 @@ REPLICATION: tuple[Row, ...] = (
         late_ms=LATE_MS[1:],
         backlog=True,
         size=300_000,
-        faults=3,
+        faults=2,
         rare=True,
     ),
     _row("11", "fenced-in-isr", "KIP-841", "fenced_broker_check", ("fenced-not-in-isr",), faults=1),

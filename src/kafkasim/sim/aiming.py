@@ -26,6 +26,8 @@ LONG_HARMS = tuple((kind, True) for kind in LONG)
 HARMS = (*((kind, False) for kind in BRIEF), *LONG_HARMS)
 #: and what the others are, which come while roles change: data is gone at once, or somebody is.
 LATER_HARMS = (("power_loss", False), *LONG_HARMS)
+#: And the last: as often that the data is gone as that somebody is.
+LAST_HARMS = (*((("power_loss", False),) * len(LONG_HARMS)), *LONG_HARMS)
 
 #: A process is back before anybody misses it; what is long outlasts a session (9 s), and the replica falls out of the ISR with it.
 BRIEF_S, LONG_S = 0.02, 20.0
@@ -74,17 +76,18 @@ def at_leaders(shape: Shape, seed: int, faults: int) -> Plan:
 
 
 def around_changes(shape: Shape, seed: int, faults: int) -> Plan:
-    """The first fault where a record is promised or a role changes, the others in one of three ways: together with it, at what follows
-    from it, or one by one as fewer replicas are left in sync."""
+    """The first fault where a record is promised or a role changes, the others in one of four ways: together with it, at what follows
+    from it, one by one as fewer replicas are left in sync, or as whoever fell comes back."""
     dice = _Dice(shape, seed)
-    ways = (_together, _again, _again, _erode, _erode) if faults > 2 else (_together, _again, _again)
-    way = dice.one("way", ways) if faults > 1 else _again
+    if faults < 2:
+        return Plan(tuple(dice.first(dice.mostly_leader) for _ in range(faults)))
+    way = dice.one("way", _WAYS_OF_TWO if faults == 2 else _WAYS_OF_MORE)
     return Plan(tuple(way(dice, faults)))
 
 
 def _together(dice: _Dice, faults: int) -> list[Fault]:
     """Several replicas at one moment."""
-    planned = [dice.first()]
+    planned = [dice.first(dice.roles)]
     while len(planned) < faults:
         others = [role for role in dice.roles if role != dice.leader]
         targets = (others if planned[-1].target == dice.leader else ()) or dice.roles
@@ -94,9 +97,9 @@ def _together(dice: _Dice, faults: int) -> list[Fault]:
 
 def _again(dice: _Dice, faults: int) -> list[Fault]:
     """Each at a change of roles, or at a promise, that follows the one before: mostly whoever comes back, joins or leads."""
-    planned = [dice.first(LONG_HARMS if faults > 1 and dice.draw("long", 4) else HARMS)]
+    planned = [dice.first(dice.roles, LONG_HARMS if dice.draw("long", 4) else HARMS)]
     while len(planned) < faults:
-        if dice.draw("change", 3):
+        if dice.draw("change", 4):
             trigger = {"on": "change", "nth": 1 + dice.draw("changes", _CHANGES), "then": True}
             planned.append(dice.harm(trigger, dice.changing, LATER_HARMS))
         else:
@@ -116,8 +119,25 @@ def _erode(dice: _Dice, faults: int) -> list[Fault]:
             *([{"at_s": 0.0}] if len(planned) > 1 else []),
         ]
         trigger = {**dice.one("moment", moments), "then": True}
-        planned.append(dice.harm(trigger, dice.roles, LATER_HARMS if is_last else LONG_HARMS))
+        left = dice.roles if len(planned) < replicas - 1 else [dice.leader]
+        planned.append(dice.harm(trigger, left, LAST_HARMS if is_last else LONG_HARMS))
     return planned
+
+
+def _relapse(dice: _Dice, faults: int) -> list[Fault]:
+    """Whoever fell falls again soon after it is back, before all have heard of it; further faults hit who is left."""
+    whose = [dice.one("whose", dice.brokers)]
+    planned = [dice.harm(dice.promise(dice.shape.promises), whose)]
+    back_s = planned[0].for_s or 0.0
+    planned.append(dice.harm({"at_s": back_s + dice.moment(dice.shape.long_s), "then": True}, whose, LATER_HARMS))
+    while len(planned) < faults:
+        planned.append(dice.harm({**dice.promise(_SOON), "then": True}, dice.roles, LATER_HARMS))
+    return planned
+
+
+#: With more faults than two, it is mostly replicas that run out.
+_WAYS_OF_TWO = (_together, _again, _again, _erode, _erode, _relapse, _relapse)
+_WAYS_OF_MORE = (_together, _again, _relapse, _erode, _erode, _erode)
 
 
 class _Dice:
@@ -131,6 +151,7 @@ class _Dice:
         self.leader = f"leader:{self.partition}"
         followers = [f"follower:{self.partition}"] if len(shape.brokers) > 1 else []
         self.roles = [self.leader, *followers]
+        self.mostly_leader = [self.leader, self.leader, *self.roles]
         self.changing = ["subject", "subject", "subject", "subject", *self.roles]
         self._has_cut_power = False
 
@@ -143,18 +164,21 @@ class _Dice:
     # --- moments ---------------------------------------------------------------------------------------------------------
 
     def time(self) -> dict[str, Any]:
-        return {"at_s": self.draw("at", max(1, round(self.shape.span_s * 1_000_000))) / 1_000_000}
+        return {"at_s": self.moment(self.shape.span_s)}
+
+    def moment(self, span_s: float) -> float:
+        return self.draw("at", max(1, round(span_s * 1_000_000))) / 1_000_000
 
     def promise(self, most: int) -> dict[str, Any]:
         return {"on": self.one("promise", PROMISES), "nth": 1 + self.draw("nth", most)}
 
-    def first(self, harms: Sequence[tuple[str, bool]] = HARMS) -> Fault:
+    def first(self, targets: Sequence[str], harms: Sequence[tuple[str, bool]] = HARMS) -> Fault:
         """At a record; where roles change without a fault, as often at one of those changes."""
         if self.shape.changes and self.draw("first", 2):
             return self.harm(
                 {"on": "change", "nth": 1 + self.draw("changes", self.shape.changes)}, self.changing, harms
             )
-        return self.harm(self.promise(self.shape.promises), self.roles, harms)
+        return self.harm(self.promise(self.shape.promises), targets, harms)
 
     def at_times(self, faults: int, targets: Sequence[str]) -> Plan:
         return Plan(tuple(self.harm(self.time(), targets, LATER_HARMS if turn else HARMS) for turn in range(faults)))

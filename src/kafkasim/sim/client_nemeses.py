@@ -29,6 +29,8 @@ CLIENT_EVENTS = (
     "Produce.answered",
 )
 CLIENT_KINDS = ("kill", "stop", "pause")
+#: Where a moment is chosen, what matters most is that nobody is there to finish what was begun.
+_MOSTLY_KILLED = ("kill", *CLIENT_KINDS)
 _DOWN_S = (0.1, 0.5, 2.0, 8.0)
 
 
@@ -61,7 +63,7 @@ def clients_event_indexed(
     seed: int = 0,
     faults: int = 3,
     occurrences: Mapping[str, int],
-    kinds: Sequence[str] = CLIENT_KINDS,
+    kinds: Sequence[str] = _MOSTLY_KILLED,
 ) -> Plan:
     """A client at the n-th occurrence of an event: whoever sends or gets the message, or one of ``clients`` by name.
 

@@ -46,12 +46,46 @@ def test_what_is_aimed_begins_at_a_promise_and_goes_on_from_there() -> None:
     assert all(plan.faults[0].on in PROMISES and not plan.faults[0].then for plan in plans)
     later = [fault for plan in plans for fault in plan.faults[1:]]
     assert all(fault.then for fault in later)
-    assert {fault.on or fault.when or fault.at_s for fault in later} == {
+    assert {fault.on or fault.when or fault.at_s for fault in later if not _names_a_broker(fault)} == {
         *PROMISES,
         "change",
         0.0,
         *(f"isr:orders-{partition} <= {size}" for partition in (0, 1) for size in (1, 2)),
     }
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_some_plans_hit_a_broker_again_when_it_has_just_come_back(count: int) -> None:
+    """The same one, after its outage and before another is over; others name roles alone."""
+    plans = [aiming.around_changes(SHAPE, seed, count) for seed in range(200)]
+    again = [plan for plan in plans if _names_a_broker(plan.faults[0])]
+    assert 10 < len(again) < 100
+    for first, second, *_ in again:
+        back_s = first.for_s or 0.0
+        assert second.target == first.target
+        assert second.at_s is not None
+        assert back_s <= second.at_s <= back_s + SHAPE.long_s
+    assert not any(_names_a_broker(fault) for plan in plans if plan not in again for fault in plan)
+
+
+def test_who_is_left_is_the_leader() -> None:
+    """Once every other replica has fallen out of sync, nobody else can be hit, and the power may be what fails."""
+    plans = [aiming.around_changes(SHAPE, seed, 3) for seed in range(200)]
+    last = [plan.faults[2] for plan in plans if str(plan.faults[2].when).endswith("<= 1")]
+    assert {fault.target.partition(":")[0] for fault in last} == {"leader"}
+    assert Counter(fault.what for fault in last)["power_loss"] > len(last) // 4
+
+
+def test_a_lone_fault_hits_mostly_who_promised() -> None:
+    """Three leaders to one follower; no faults make an empty plan."""
+    hit = Counter(aiming.around_changes(SHAPE, seed, 1).faults[0].target.partition(":")[0] for seed in range(400))
+    assert set(hit) == {"leader", "follower"}
+    assert 2 < hit["leader"] / hit["follower"] < 5
+    assert aiming.around_changes(SHAPE, 0, 0) == Plan()
+
+
+def _names_a_broker(fault: Fault) -> bool:
+    return fault.target.startswith("broker:")
 
 
 def test_where_roles_change_anyway_half_of_the_plans_begin_there() -> None:
