@@ -45,6 +45,7 @@ def _aim_at(scenario: Scenario) -> aiming.Shape:
     return aiming.Shape(
         seen.brokers,
         scenario.partitions,
+        seen.replicas,
         scenario.span_s,
         promises=max(1, seen.promises),
         changes=seen.changes,

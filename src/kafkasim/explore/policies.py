@@ -198,6 +198,7 @@ def _elections(dice: _Dice) -> Plan:
     aimed = aiming.Shape(
         shape.brokers,
         shape.partitions,
+        shape.replicas,
         shape.span_s,
         promises=min(_MOST_NTH, max(1, shape.promises)),
         changes=min(_MOST_NTH, shape.changes),

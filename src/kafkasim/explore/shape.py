@@ -39,6 +39,7 @@ class Shape:
     task_events: those of clients that run in tasks, which can be killed.
     begin_s, end_s: virtual seconds at which the body began and ended.
     changes: how often a role changed (the family of events "change").
+    replicas: how many each partition had at the end.
     """
 
     brokers: tuple[int, ...] = ()
@@ -50,6 +51,7 @@ class Shape:
     begin_s: float = 0.0
     end_s: float = 60.0
     changes: int = 0
+    replicas: Mapping[str, int] = attrs.field(factory=dict)
 
     @property
     def span_s(self) -> float:
@@ -110,16 +112,20 @@ class Watcher:
         return _OTHER
 
     def on_end(self, cluster: Cluster, injection: Injection, trial: Trial) -> None:
-        topics = {name: len(cluster.describe_topic(name)) for name in cluster.topics() if not name.startswith("__")}
+        replicas = {
+            f"{name}-{number}": len(partition.replicas)
+            for name in cluster.topics()
+            for number, partition in enumerate(cluster.describe_topic(name))
+        }
         self.shape = Shape(
             brokers=tuple(cluster.broker_ids()),
-            partitions=self._scenario.partitions
-            or tuple(f"{name}-{number}" for name, count in topics.items() for number in range(count)),
+            partitions=self._scenario.partitions or tuple(name for name in replicas if not name.startswith("__")),
             groups=tuple(dict.fromkeys(event.group for event in cluster.history if hasattr(event, "group"))),
             tasks=tuple(self._tasks),
             events=_known(self._events),
             task_events=_known(self._task_events),
             changes=self._changes,
+            replicas=replicas,
             begin_s=self._begin_s,
             end_s=max(self._begin_s, trial.virtual_s - self._scenario.settle_s),
         )

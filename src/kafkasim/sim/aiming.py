@@ -8,7 +8,7 @@ Rule 3:   the same arguments give the same plan, in any process.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -44,12 +44,14 @@ class Shape:
     """What there is to aim at.
 
     Args:
+        replicas: of a partition, where that is known and not one on each broker.
         promises, changes: about how often a record is acknowledged and a role changes in a run without faults.
         brief_s, long_s: how long things fail.
     """
 
     brokers: Sequence[int]
     partitions: Sequence[str]
+    replicas: Mapping[str, int] = attrs.field(factory=dict)
     span_s: float = 60.0
     promises: int = 60
     changes: int = 0
@@ -109,17 +111,16 @@ def _again(dice: _Dice, faults: int) -> list[Fault]:
 
 def _erode(dice: _Dice, faults: int) -> list[Fault]:
     """A replica falls out of sync, then another; the last fault hits those that are left."""
-    replicas = len(dice.shape.brokers)
     planned = [dice.harm(dice.promise(dice.shape.promises), dice.roles, LONG_HARMS)]
     while len(planned) < faults:
         is_last = len(planned) == faults - 1
         moments = [
-            {"when": f"isr:{dice.partition} <= {max(1, replicas - len(planned))}"},
+            {"when": f"isr:{dice.partition} <= {max(1, dice.replicas - len(planned))}"},
             dice.promise(_SOON),
             *([{"at_s": 0.0}] if len(planned) > 1 else []),
         ]
         trigger = {**dice.one("moment", moments), "then": True}
-        left = dice.roles if len(planned) < replicas - 1 else [dice.leader]
+        left = dice.roles if len(planned) < dice.replicas - 1 else [dice.leader]
         planned.append(dice.harm(trigger, left, LAST_HARMS if is_last else LONG_HARMS))
     return planned
 
@@ -149,7 +150,8 @@ class _Dice:
         self.brokers = [f"broker:{broker}" for broker in shape.brokers]
         self.partition = str(self.one("partition", shape.partitions))
         self.leader = f"leader:{self.partition}"
-        followers = [f"follower:{self.partition}"] if len(shape.brokers) > 1 else []
+        self.replicas = shape.replicas.get(self.partition, len(shape.brokers))
+        followers = [f"follower:{self.partition}"] if self.replicas > 1 else []
         self.roles = [self.leader, *followers]
         self.mostly_leader = [self.leader, self.leader, *self.roles]
         self.changing = ["subject", "subject", "subject", "subject", *self.roles]

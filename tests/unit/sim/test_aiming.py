@@ -76,6 +76,17 @@ def test_who_is_left_is_the_leader() -> None:
     assert Counter(fault.what for fault in last)["power_loss"] > len(last) // 4
 
 
+def test_a_partition_has_followers_only_where_it_has_replicas() -> None:
+    """Five brokers, one of which has the only copy: nobody follows; with three copies the ISR shrinks from three."""
+    brokers = [1, 2, 3, 4, 5]
+    alone = Shape(brokers, ["orders-0"], {"orders-0": 1})
+    plans = [aiming.around_changes(alone, seed, count) for seed in range(100) for count in (1, 2, 3)]
+    assert not any(fault.target.startswith("follower:") for plan in plans for fault in plan)
+    three = Shape(brokers, ["orders-0"], {"orders-0": 3})
+    conditions = {fault.when for seed in range(100) for fault in aiming.around_changes(three, seed, 3)}
+    assert conditions == {None, "isr:orders-0 <= 2", "isr:orders-0 <= 1"}
+
+
 def test_a_lone_fault_hits_mostly_who_promised() -> None:
     """Three leaders to one follower; no faults make an empty plan."""
     hit = Counter(aiming.around_changes(SHAPE, seed, 1).faults[0].target.partition(":")[0] for seed in range(400))
