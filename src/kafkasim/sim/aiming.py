@@ -175,11 +175,10 @@ class _Dice:
         return {"on": self.one("promise", PROMISES), "nth": 1 + self.draw("nth", most)}
 
     def first(self, targets: Sequence[str], harms: Sequence[tuple[str, bool]] = HARMS) -> Fault:
-        """At a record; where roles change without a fault, as often at one of those changes."""
+        """At a record; where roles change without a fault, as often at one of those changes, mostly early: others come of the first."""
         if self.shape.changes and self.draw("first", 2):
-            return self.harm(
-                {"on": "change", "nth": 1 + self.draw("changes", self.shape.changes)}, self.changing, harms
-            )
+            nth = 1 + min(self.draw("changes", self.shape.changes), self.draw("sooner", self.shape.changes))
+            return self.harm({"on": "change", "nth": nth}, self.changing, harms)
         return self.harm(self.promise(self.shape.promises), targets, harms)
 
     def at_times(self, faults: int, targets: Sequence[str]) -> Plan:
