@@ -101,6 +101,8 @@ class Watch:
                 self._take(Happened(at_us, node, noted.kind, noted.subject, noted.fields))
                 if noted.kind == "metadata-committed":
                     self.quorum.on_committed(node, dict(noted.fields)["batches"], self._voters())
+            elif noted.kind == "metadata-snapshot-loaded":
+                self.quorum.on_snapshot_loaded(node, dict(noted.fields)["is_leader"])
 
         history.note = note_and_take  # type: ignore[assignment, method-assign]
 

@@ -119,6 +119,7 @@ INVARIANTS: tuple[Invariant, ...] = (
         _QUORUM,
     ),
     _white("K5", "snapshot-at-start", "a metadata log that was cut has a snapshot up to its start", VOTERS, _QUORUM),
+    _white("K6", "leader-snapshot", "a leader of the quorum loads no snapshot", VOTERS, _QUORUM),
     _white(
         "K8",
         "progress",

@@ -1,7 +1,8 @@
-"""The metadata quorum held to KRaft's own invariants, whenever a leader of it says what is committed.
+"""The metadata quorum held to KRaft's own invariants, whenever a leader of it says what is committed, or a controller loads a snapshot.
 
 K2 majority: a majority of the voters holds it.       K4 quorum-watermark: high watermarks rise, and none is beyond what a leader committed.
 K5 snapshot-at-start: a log that does not begin at 0 has a snapshot that ends where it begins.
+K6 leader-snapshot: whoever leads has no need of a snapshot: it knows its log.
 
 Inputs:   what was committed, and the voters as they are then; ``kafkasim.watch`` feeds it.      Effects: findings.
 Rule 1:   a few comparisons for each voter and commit of metadata.
@@ -25,6 +26,7 @@ _CAUSES = {
     "majority": "metadata were committed that no majority holds",
     "quorum-watermark": "a voter's high watermark is wrong",
     "snapshot-at-start": "a metadata log lacks its beginning",
+    "leader-snapshot": "a leader of the quorum did not know its own log",
 }
 
 
@@ -75,6 +77,11 @@ class QuorumOracle:
             self._tell("majority", f"leader {node} committed {last.next_offset}, {holders} of {nodes} hold that")
         for voter in voters:
             self._look_at(voter)
+
+    def on_snapshot_loaded(self, node: NodeId, is_leader: bool) -> None:
+        """The controller of ``node`` began its image anew with a snapshot."""
+        if is_leader and not self.is_silent:
+            self._tell("leader-snapshot", f"{node} loaded a snapshot while it was the leader")
 
     def _look_at(self, voter: Voter) -> None:
         log, raft = voter.log, voter.raft

@@ -1,4 +1,4 @@
-"""KRaft's own invariants (K2, K4, K5): each has a quorum that breaks it, and a sound one that breaks none."""
+"""KRaft's own invariants (K2, K4, K5, K6): each has a quorum that breaks it, and a sound one that breaks none."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from kafkasim.check.quorum_oracle import QuorumOracle, Voter
 from kafkasim.check.report import Report
 from kafkasim.core.model.metadata import LeaderChangeRecord, MetadataBatch, MetadataSnapshot
 from kafkasim.core.quorum.log import MetadataLog
+
+LOADED = "metadata-snapshot-loaded"
 
 
 class Quorum:
@@ -76,9 +78,18 @@ def test_logs_without_their_beginning(quorum: Quorum) -> None:
     assert quorum.commit(batch) == ["K5"]
 
 
+def test_a_leader_that_loads_a_snapshot(quorum: Quorum) -> None:
+    """K6: followers may, as often as they like."""
+    quorum.oracle.on_snapshot_loaded(2, False)
+    assert quorum.commit(quorum.write(1, 2, 3)) == []
+    quorum.oracle.on_snapshot_loaded(1, True)
+    assert quorum.commit(quorum.write(1, 2, 3)) == ["K6"]
+
+
 def test_a_voter_without_its_disk_ends_it(quorum: Quorum) -> None:
     """KRaft does not promise anything then."""
     quorum.oracle.is_silent = True
+    quorum.oracle.on_snapshot_loaded(1, True)
     assert quorum.commit(quorum.write(1)) == []
 
 
@@ -98,5 +109,7 @@ def test_a_quorum_that_fails_over_is_sound() -> None:
         cluster.process(4).start()
         cluster.run_for(20.0)
         assert cluster.process(4).storage.metadata_log.log_start > 0
+        loaded = [dict(event.fields) for event in cluster.history if getattr(event, "kind", "") == LOADED]
+        assert {fields["is_leader"] for fields in loaded} == {False}
         report = cluster.check()
         assert report.ok, report

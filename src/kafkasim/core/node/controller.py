@@ -244,6 +244,7 @@ class ControllerNode:
             self._renounce(now_us)
         if raft.snapshot_before(self.image.next_offset) is not None:
             self.image = self._committed_image()
+            self._outbox.append(Note("metadata-snapshot-loaded", self.node_id, (("is_leader", raft.is_leader),)))
         batches = raft.take_committed()
         if batches and raft.is_leader:
             self._outbox.append(Note("metadata-committed", self.node_id, (("batches", batches),)))
