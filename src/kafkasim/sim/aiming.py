@@ -24,6 +24,8 @@ LONG = ("crash", "pause", "hold")
 LONG_HARMS = tuple((kind, True) for kind in LONG)
 #: What the first fault of a plan is chosen from: (kind, is it long), each as likely as another;
 HARMS = (*((kind, False) for kind in BRIEF), *LONG_HARMS)
+#: A lone fault that is aimed: a process that is started again has lost its connections too, so that they alone are broken half as often.
+LONE_HARMS = (*HARMS, *(harm for harm in HARMS if harm[0] != "reset"))
 #: and what the others are, which come while roles change: data is gone at once, or somebody is.
 LATER_HARMS = (("power_loss", False), *LONG_HARMS)
 #: And the last: as often that the data is gone as that somebody is.
@@ -82,7 +84,7 @@ def around_changes(shape: Shape, seed: int, faults: int) -> Plan:
     from it, one by one as fewer replicas are left in sync, or as whoever fell comes back."""
     dice = _Dice(shape, seed)
     if faults < 2:
-        return Plan(tuple(dice.first(dice.mostly_leader) for _ in range(faults)))
+        return Plan(tuple(dice.first(dice.mostly_leader, LONE_HARMS) for _ in range(faults)))
     way = dice.one("way", _WAYS_OF_TWO if faults == 2 else _WAYS_OF_MORE)
     return Plan(tuple(way(dice, faults)))
 
