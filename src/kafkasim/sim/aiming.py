@@ -24,12 +24,12 @@ LONG = ("crash", "pause", "hold")
 LONG_HARMS = tuple((kind, True) for kind in LONG)
 #: What the first fault of a plan is chosen from: (kind, is it long), each as likely as another;
 HARMS = (*((kind, False) for kind in BRIEF), *LONG_HARMS)
-#: A lone fault that is aimed: a process that is started again has lost its connections too, so that they alone are broken half as often.
-LONE_HARMS = (*HARMS, *(harm for harm in HARMS if harm[0] != "reset"))
 #: and what the others are, which come while roles change: data is gone at once, or somebody is.
 LATER_HARMS = (("power_loss", False), *LONG_HARMS)
-#: And the last: as often that the data is gone as that somebody is.
+#: Where it is aimed, the last of an erosion is as often that the data is gone as that somebody is;
 LAST_HARMS = (*((("power_loss", False),) * len(LONG_HARMS)), *LONG_HARMS)
+#: and a lone fault breaks connections alone half as often: a process that is started again has lost them too.
+LONE_HARMS = (*HARMS, *(harm for harm in HARMS if harm[0] != "reset"))
 
 #: A process is back before anybody misses it; what is long outlasts a session (9 s), and the replica falls out of the ISR with it.
 BRIEF_S, LONG_S = 0.02, 20.0
@@ -138,7 +138,7 @@ def _relapse(dice: _Dice, faults: int) -> list[Fault]:
     return planned
 
 
-#: With more faults than two, it is mostly replicas that run out.
+#: How often each is taken: what finds most known bugs (benchmarks/bugs). With more faults than two, it is mostly replicas that run out.
 _WAYS_OF_TWO = (_together, _again, _again, _erode, _erode, _relapse, _relapse)
 _WAYS_OF_MORE = (_together, _again, _relapse, _erode, _erode, _erode)
 
