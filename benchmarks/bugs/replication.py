@@ -260,9 +260,7 @@ REPLICATION: tuple[Row, ...] = (
         rare=True,
     ),
     _row("5", "join-at-high-watermark", "KAFKA-7128", "epoch_start_check", uneven=True, faults=2, rare=True),
-    _row(
-        "9", "high-watermark-over-isr", "KIP-497", "maximal_isr", late=_LATE, late_ms=LATE_MS[:1], faults=2, rare=True
-    ),
+    _row("9", "high-watermark-over-isr", "KIP-497", "maximal_isr", late=_LATE, late_ms=LATE_MS[:1], faults=2),
     _row(
         "10",
         "stale-alter-partition",
@@ -285,8 +283,7 @@ REPLICATION: tuple[Row, ...] = (
         late_ms=LATE_MS[1:],
         backlog=True,
         faults=2,
-        rare=True,
     ),
-    _row("13", "last-replica-trusted", "KIP-966", "eligible_leader_replicas", faults=3, rare=True),
-    _row("14", "unclean-shutdown-trusted", "KIP-966", "unclean_shutdown_detection", faults=3, rare=True),
+    _row("13", "last-replica-trusted", "KIP-966", "eligible_leader_replicas", faults=3),
+    _row("14", "unclean-shutdown-trusted", "KIP-966", "unclean_shutdown_detection", faults=3),
 )

@@ -275,7 +275,7 @@ SETTINGS: tuple[Row, ...] = (
         ("acked-loss",),
         faults=1,
     ),
-    Row("18", "unsettled-end", "KIP-207", _end_offsets, ("list-offsets-monotone",), faults=1, rare=True),
+    Row("18", "unsettled-end", "KIP-207", _end_offsets, ("list-offsets-monotone",), faults=1),
     Row(
         "20",
         "retry-without-idempotence",

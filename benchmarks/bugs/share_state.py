@@ -71,6 +71,5 @@ SHARE_STATE: tuple[Row, ...] = (
         ("over-delivery",),
         forbidden=("lock-overlap", "legal-state", "accept-then-redeliver", "stuck"),
         faults=1,
-        rare=True,
     ),
 )
