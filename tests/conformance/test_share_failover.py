@@ -20,12 +20,12 @@ def _leader(kit, topic, partition=0):
     return kit.cluster.describe_topic(topic)[partition].leader
 
 
-def _hold(kit, shares, replicas):
+def _hold(kit, shares, replicas, **config):
     """(topic, number of its leader, a consumer that holds two records and has accepted them, but not yet said so)."""
     topic, group = kit.name("held"), shares.group()
     kit.cluster.create_topic(topic, partitions=1, replication_factor=replicas)
     kit.fill(topic, 2)
-    consumer = shares.consumer(group, topic, reconnect_backoff_max_ms=1000)
+    consumer = shares.consumer(group, topic, reconnect_backoff_max_ms=1000, **config)
     messages = shares.poll(consumer)
     assert counts(messages) == {0: 1, 1: 1}
     shares.acknowledge(consumer, messages, kit.ck.AcknowledgeType.ACCEPT)
@@ -62,9 +62,14 @@ def test_acknowledging_to_a_leader_that_is_down(kit, shares):
 
 
 def test_acknowledging_to_a_leader_that_is_back(kit, shares):
-    """The share session was lost with the connection, so it fails before anything is sent."""
-    topic, leader, consumer = _hold(kit, shares, 1)
+    """The client's share session ended as metadata came that had no such broker, so it fails before anything is sent.
+
+    Without such metadata it would ask the broker, which knows no session: which of the two is a matter of the client's last refresh.
+    """
+    topic, leader, consumer = _hold(kit, shares, 1, topic_metadata_refresh_interval_ms=500)
     kit.cluster.broker(leader).crash()
+    kit.wait(lambda: _leader(kit, topic) == -1, timeout=60)
+    kit.cluster.run_for(3)
     _start(kit, leader, topic, 1)
     kit.cluster.run_for(3)
     assert outcomes(consumer.commit_sync()) == [(0, "INVALID_SHARE_SESSION_EPOCH")]

@@ -5,7 +5,8 @@ Inputs:   work, on_answer through ``core.send``.      Effects: Send (ShareFetch,
 Rule 1:   one request at a time; acknowledgements that come meanwhile wait, those of a synchronous commit go first.
 Rule 2:   a fetch carries what was acknowledged meanwhile; without a fetch it goes alone, as ShareAcknowledge.
 Rule 3:   the session is what the broker knows: epoch 0 names every partition, later requests only what changed. Any failure of
-          a request, and a connection that broke, starts it anew.
+          a request starts it anew, and so do metadata that no longer have the broker (rd_kafka_broker_decommission). A connection
+          that broke while nothing was in hand does not: the broker has forgotten the session, and says so.
 Rule 4:   nothing waits for a connection: what is acknowledged while it is down fails at once.
 """
 
@@ -193,6 +194,11 @@ class ShareBroker:
         else:
             self.work(now_us)
             self._engine.maybe_fetch(now_us)
+
+    def on_gone(self) -> None:
+        """The cluster has no such broker now; one that comes again is another. A request in hand hears of it by itself."""
+        if not self.is_busy:
+            self.reset()
 
     def reset(self) -> None:
         """The session is gone: the next fetch opens another."""

@@ -166,15 +166,15 @@ class ShareConsumerEngine(ClientCore):
         return broker
 
     def on_metadata(self, changed: list[str], is_full: bool, now_us: int) -> None:
+        for node, broker in self._brokers.items():
+            if node not in self.metadata.brokers:
+                broker.on_gone()
         if changed:
             self._resolve(now_us)
 
     def on_connection(self, node: NodeId, channel: int, is_up: bool, now_us: int) -> None:
         if not is_up:
             self._membership.on_connection_lost(node, channel, now_us)
-            broker = self._brokers.get(node)
-            if broker is not None and channel == MAIN_CHANNEL:
-                broker.reset()
         elif channel == MAIN_CHANNEL:
             self.call_at(now_us, self.maybe_fetch)
         self._keep_connected(now_us)
