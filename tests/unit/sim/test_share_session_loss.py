@@ -9,6 +9,7 @@ from tests.unit.sim.shares import earliest
 
 from kafkasim import Cluster
 from kafkasim.confluent_kafka import AcknowledgeType, ShareConsumer
+from kafkasim.sim.plan import Fault, Plan
 
 CONFIG = {
     "group.share.min.heartbeat.interval.ms": 1000,
@@ -52,9 +53,8 @@ def test_a_connection_that_broke_does_not_end_it(cluster: Cluster) -> None:
     """Nothing was in hand, so the client goes on with the session, which the broker forgot with the connection."""
     consumer = _holder(cluster)
     leader = cluster.describe_topic("jobs")[0].leader
-    cluster.broker(leader).crash()
-    cluster.broker(leader).start()
-    cluster.run_for(15.0)
+    cluster.inject(Plan((Fault("reset", f"broker:{leader}", at_s=0.0),)))
+    cluster.run_for(2.0)
     assert _outcomes(consumer) == ["SHARE_SESSION_NOT_FOUND"]
     assert _outcomes(consumer) == []
 
