@@ -68,6 +68,8 @@ def replicated(
     config: Mapping[str, object] | None = None,
     brokers: int = 3,
     controllers: int | None = 1,
+    records: int = RECORDS,
+    gap_s: float = GAP_S,
     close_s: float = CLOSE_S,
     uneven: bool = False,
     late: Sequence[type[Any]] = (),
@@ -79,7 +81,7 @@ def replicated(
     errand: bool = False,
     judge: Callable[[Cluster], Report] | None = None,
 ) -> Scenario:
-    """A producer writes a record a second, in close pairs, to a partition with a replica on each broker, two of which must be in sync.
+    """A producer writes ``records``, one every ``gap_s``, to a partition with a replica on each broker, two of which must be in sync.
 
     ``uneven``: some links between servers are slow, so that what happens at once in one place is heard of late in another.
     ``late``: requests that take long, as they wait in somebody's queue.
@@ -113,7 +115,7 @@ def replicated(
                 _move_leader_and_back(cluster)
             if number in moves:
                 _move_leader_and_back(cluster, cluster.choices.draw("bugs.back", round(MOVE_S * 1_000_000)) / 1_000_000)
-            cluster.run_for(wait_for_next(cluster, number, close_s=close_s))
+            cluster.run_for(wait_for_next(cluster, number, gap_s, close_s))
             writer.poll(0)
         writer.flush(30)
 
@@ -129,15 +131,20 @@ def replicated(
         },
         partitions=(f"{TOPIC}-0",),
         settle_s=60.0,
-        span_s=RECORDS * GAP_S,
+        span_s=records * gap_s,
         settled=is_settled,
         judge=judge,
-        sizes={"records": RECORDS},
+        sizes={"records": records},
     )
 
 
 def wait_for_next(cluster: Cluster, number: int, gap_s: float = GAP_S, close_s: float = CLOSE_S) -> float:
-    """Seconds until the next record: two come close together, and then none for a while, so that no outage keeps step with them."""
+    """Seconds until the next record: two come close together, and then none for a while, so that no outage keeps step with them.
+
+    Records that come closer than that still come evenly.
+    """
+    if gap_s <= close_s / 2:
+        return gap_s
     if number % BURST < BURST - 1:
         return close_s
     mean_us = round((gap_s * BURST - (BURST - 1) * close_s) * 1_000_000)

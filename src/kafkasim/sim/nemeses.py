@@ -147,7 +147,9 @@ def around_changes(
     horizon: int = 60,
     down: float = aiming.LONG_S,
 ) -> Plan:
-    """The first fault as a record is promised, the others where roles change because of it; the nemesis that finds most with few faults.
+    """The first fault as a record is promised, the others with it, where roles change because of it, or as its broker comes back.
+
+    The nemesis that finds most with few faults.
 
     ``horizon``: about how many times producers are answered; ``down``: seconds of a long outage, longer than sessions and lag times.
     """
