@@ -14,6 +14,7 @@ import argparse
 import cProfile
 import pstats
 import time
+from typing import Any
 
 from benchmarks.measure import machine
 from kafkasim.check.guarantees import Guarantee
@@ -80,7 +81,7 @@ def clean_history(
 
 
 def promises(*, with_effects: bool) -> list[Guarantee]:
-    worked = {"at_least_once": True, "ordered_by_key": True} if with_effects else {}
+    worked: dict[str, Any] = {"at_least_once": True, "ordered_by_key": True} if with_effects else {}
     return [
         Guarantee(group, ("calls",), drained=True, recovery_s=60.0, **(worked if group == GROUPS[0] else {}))
         for group in GROUPS

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from types import ModuleType
 
 from benchmarks.measure import (
@@ -97,11 +98,9 @@ def main() -> None:
         new_cluster(True)()  # what is imported or filled at first use is not start-up of a cluster
         for first_record in (False, True):
             key = "record" if first_record else "topic"
-            figures[f"sim {key}"] = median_seconds(lambda first=first_record: new_cluster(first), options.repeat)
+            figures[f"sim {key}"] = median_seconds(partial(new_cluster, first_record), options.repeat)
             if client is not None:
-                figures[f"mock {key}"] = median_seconds(
-                    lambda first=first_record: new_mock_cluster(client, first), options.repeat
-                )
+                figures[f"mock {key}"] = median_seconds(partial(new_mock_cluster, client, first_record), options.repeat)
         print(json.dumps(figures))
         return
     started = time.perf_counter()

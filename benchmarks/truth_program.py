@@ -49,7 +49,7 @@ class Peer:
         raise NotImplementedError("has no AdminClient")
 
     def new_topic(self, name: str) -> Any:
-        from confluent_kafka.admin import NewTopic
+        from confluent_kafka.cimpl import NewTopic
 
         return NewTopic(name, 2, 3)
 
@@ -121,7 +121,7 @@ def librdkafka_peer() -> Iterator[Peer]:
 @contextlib.contextmanager
 def mockafka_peer() -> Iterator[Peer]:
     import mockafka
-    from confluent_kafka.admin import NewTopic
+    from confluent_kafka.cimpl import NewTopic
 
     mockafka.FakeAdminClientImpl(clean=True).create_topics([NewTopic(TOPIC, PARTITIONS, 3)])
 
@@ -274,11 +274,10 @@ def _produce(producer: Any, delivered: list[Any], *, named: bool) -> str:
 
 
 def _watermarks(peer: Peer, consumer: Any) -> str:
-    if peer.name.startswith("kafkasim"):
-        from kafkasim.confluent_kafka import TopicPartition
-    else:
-        from confluent_kafka import TopicPartition
-    marks = [consumer.get_watermark_offsets(TopicPartition(TOPIC, number)) for number in range(PARTITIONS)]
+    client: Any = importlib.import_module(
+        "kafkasim.confluent_kafka" if peer.name.startswith("kafkasim") else "confluent_kafka"
+    )
+    marks = [consumer.get_watermark_offsets(client.TopicPartition(TOPIC, number)) for number in range(PARTITIONS)]
     return f"lows {sum(low for low, _ in marks)}, highs {sum(high for _, high in marks)}"
 
 

@@ -112,7 +112,7 @@ def _looks_now_and_then(cluster: Cluster, seen: _Seen, rack: str) -> None:
         consumer = cluster.consumer(f"reader-{rack}", [], {**READER, "client.rack": rack, "enable.partition.eof": True})
         consumer.assign([TopicPartition(TOPIC, 0, offset)])
         while cluster.now < since_s + _PATIENCE_S:
-            message = consumer.poll(0.2)
+            message: Any = consumer.poll(0.2)
             if message is None:
                 continue
             if message.error() is None:

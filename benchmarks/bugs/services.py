@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
 
 import attrs
 
@@ -23,8 +25,8 @@ _BRANCHES = ("billing", "crm", "warehouse")
 _SHORT = {**PRODUCER, "message.timeout.ms": 2000, "request.timeout.ms": 1000, "socket.timeout.ms": 1000}
 _NAME = "shop"
 _TABLE = "shop database"
-_MIRRORED: Mapping[str, object] = {"mirrors": _TABLE}
-_SAME: Mapping[str, object] = {"same_records": True}
+_MIRRORED: Mapping[str, Any] = {"mirrors": _TABLE}
+_SAME: Mapping[str, Any] = {"same_records": True}
 
 
 @attrs.define(eq=False)
@@ -81,6 +83,10 @@ def writes_an_outbox(shop: Shop) -> None:
         shop.database.insert(request, *((topic, request) for topic in shop.topics))
 
 
+def _note(errors: list[object], error: object, _message: object) -> None:
+    errors.append(error)
+
+
 def _relay(shop: Shop) -> None:
     producer = shop.cluster.producer(_SHORT)
     outbox = shop.database.outbox
@@ -89,9 +95,9 @@ def _relay(shop: Shop) -> None:
             shop.cluster.run_for(0.02)
             continue
         topic, message = first = outbox[0]
-        failed: list[object] = []
-        producer.produce(topic, message, on_delivery=lambda error, _, failed=failed: error and failed.append(error))
-        if producer.flush(5) == 0 and not failed and outbox and outbox[0] is first:
+        errors: list[object] = []
+        producer.produce(topic, message, on_delivery=partial(_note, errors))
+        if producer.flush(5) == 0 and not any(errors) and outbox and outbox[0] is first:
             outbox.popleft()  # unless another relay has, as may be while one restarts
 
 
@@ -118,7 +124,7 @@ def _serving(
     name: str,
     service: Service,
     topics: tuple[str, ...],
-    promises: Mapping[str, object],
+    promises: Mapping[str, Any],
     listens: bool = False,
 ) -> Scenario:
     shops: list[Shop] = []
