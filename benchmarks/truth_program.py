@@ -49,7 +49,7 @@ class Peer:
         raise NotImplementedError("has no AdminClient")
 
     def new_topic(self, name: str) -> Any:
-        from confluent_kafka.cimpl import NewTopic
+        from confluent_kafka.admin import NewTopic
 
         return NewTopic(name, 2, 3)
 
@@ -121,7 +121,7 @@ def librdkafka_peer() -> Iterator[Peer]:
 @contextlib.contextmanager
 def mockafka_peer() -> Iterator[Peer]:
     import mockafka
-    from confluent_kafka.cimpl import NewTopic
+    from confluent_kafka.admin import NewTopic
 
     mockafka.FakeAdminClientImpl(clean=True).create_topics([NewTopic(TOPIC, PARTITIONS, 3)])
 

@@ -14,7 +14,7 @@ import contextlib
 import time
 from typing import Any
 
-from benchmarks.bugs.replication import CONFIG, GAP_S, PRODUCER, RECORDS, TOPIC, wait_for_next
+from benchmarks.bugs.replication import CONFIG, PRODUCER, RECORDS, SPAN_S, TOPIC, write
 from benchmarks.bugs.row import Row
 from benchmarks.bugs.settings import READER, everything_read
 from kafkasim.confluent_kafka import KafkaException, TopicPartition
@@ -34,12 +34,7 @@ def _jobs(protection: bool) -> Scenario:
 
     def body(cluster: Cluster, records: int) -> None:
         cluster.spawn(_looks_again_and_again, cluster, protection, name="reader")
-        writer = cluster.producer({**PRODUCER, "acks": 1})
-        for number in range(records):
-            writer.produce(TOPIC, b"%d" % number)
-            writer.poll(0)
-            cluster.run_for(wait_for_next(cluster, number))
-        writer.flush(30)
+        write(cluster, cluster.producer({**PRODUCER, "acks": 1}), records)
 
     config = {**CONFIG, "offsets.topic.num.partitions": 1}
     return Scenario(
@@ -49,7 +44,7 @@ def _jobs(protection: bool) -> Scenario:
         {"brokers": 3, "controllers": 1, "config": config},
         partitions=(f"{TOPIC}-0",),
         settle_s=25.0,
-        span_s=RECORDS * GAP_S,
+        span_s=SPAN_S,
         judge=everything_read,
         sizes={"records": RECORDS},
     )

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from benchmarks.bugs.replication import (
     CONFIG,
-    GAP_S,
     LOSS,
     PRODUCER,
     RECORDS,
+    SPAN_S,
     TOPIC,
     ask_controller,
     is_settled,
@@ -25,7 +25,6 @@ from kafkasim.sim.links import Link
 from kafkasim.testing.audit import audit
 
 _MOVES = 3
-_SPAN_S = RECORDS * GAP_S
 
 
 def _reassigned(protection: bool) -> Scenario:
@@ -40,7 +39,7 @@ def _reassigned(protection: bool) -> Scenario:
     def body(cluster: Cluster, records: int) -> None:
         writer = cluster.producer(PRODUCER)
         for _ in range(_MOVES):
-            at_s = cluster.choices.draw("bugs.move", round(_SPAN_S * 1_000_000)) / 1_000_000
+            at_s = cluster.choices.draw("bugs.move", round(SPAN_S * 1_000_000)) / 1_000_000
             cluster.at(cluster.now + at_s, _move_on, cluster)
         for number in range(records):
             writer.produce(TOPIC, b"%d" % number)
@@ -56,7 +55,7 @@ def _reassigned(protection: bool) -> Scenario:
         options,
         partitions=(f"{TOPIC}-0",),
         settle_s=60.0,
-        span_s=_SPAN_S,
+        span_s=SPAN_S,
         settled=is_settled,
         sizes={"records": RECORDS},
     )

@@ -11,7 +11,7 @@ from typing import Any
 
 import attrs
 
-from benchmarks.bugs.replication import CONFIG, GAP_S, PRODUCER, RECORDS, TOPIC, is_settled, wait_for_next
+from benchmarks.bugs.replication import CONFIG, PRODUCER, RECORDS, SPAN_S, TOPIC, is_settled, wait_for_next
 from benchmarks.bugs.row import Row
 from benchmarks.bugs.settings import READER, unheard_leaders
 from kafkasim.check.report import Report
@@ -94,7 +94,7 @@ def _in_racks(
         options,
         partitions=(f"{TOPIC}-0",),
         settle_s=60.0,
-        span_s=RECORDS * GAP_S,
+        span_s=SPAN_S,
         settled=is_settled,
         judge=lambda cluster: judge(cluster, trials[0]),
         sizes={"records": RECORDS},

@@ -40,6 +40,7 @@ PRODUCER: Mapping[str, object] = {
 #: In every run that is sparse.
 RECORDS = 60
 GAP_S = 1.0
+SPAN_S = RECORDS * GAP_S
 BURST = 2
 CLOSE_S = 0.05
 MOVE_S = 0.5
@@ -149,6 +150,15 @@ def wait_for_next(cluster: Cluster, number: int, gap_s: float = GAP_S, close_s: 
         return close_s
     mean_us = round((gap_s * BURST - (BURST - 1) * close_s) * 1_000_000)
     return cluster.choices.draw("bugs.gap", 2 * max(1, mean_us)) / 1_000_000
+
+
+def write(cluster: Cluster, writer: Any, records: int) -> None:
+    """So many records, as ``wait_for_next`` has them."""
+    for number in range(records):
+        writer.produce(TOPIC, b"%d" % number)
+        writer.poll(0)
+        cluster.run_for(wait_for_next(cluster, number))
+    writer.flush(30)
 
 
 def _move_leader_and_back(cluster: Cluster, back_s: float = MOVE_S) -> None:

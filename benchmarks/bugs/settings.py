@@ -10,12 +10,15 @@ from typing import Any
 from benchmarks.bugs.replication import (
     CONFIG,
     PRODUCER,
+    RECORDS,
     SLOWER_MS,
+    SPAN_S,
     TOPIC,
     is_settled,
     replicated,
     slow_some_links,
     wait_for_next,
+    write,
 )
 from benchmarks.bugs.row import Row
 from kafkasim.check.disruptions import disruptions
@@ -188,7 +191,7 @@ def _end_offsets(protection: bool) -> Scenario:
     def body(cluster: Cluster) -> None:
         writer = cluster.producer(PRODUCER)
         reader = cluster.consumer("reader", [], READER)
-        for number in range(60):
+        for number in range(RECORDS):
             writer.produce(TOPIC, b"%d" % number)
             writer.poll(0)
             until = cluster.now + wait_for_next(cluster, number)
@@ -206,7 +209,7 @@ def _end_offsets(protection: bool) -> Scenario:
         options,
         partitions=(f"{TOPIC}-0",),
         settle_s=60.0,
-        span_s=60.0,
+        span_s=SPAN_S,
         settled=is_settled,
     )
 
@@ -232,12 +235,7 @@ def _reader_without_epochs(protection: bool) -> Scenario:
                 consumer.resume(here)
 
         cluster.spawn(read, name="reader")
-        writer = cluster.producer({**PRODUCER, "acks": 1})
-        for number in range(60):
-            writer.produce(TOPIC, b"%d" % number)
-            writer.poll(0)
-            cluster.run_for(wait_for_next(cluster, number))
-        writer.flush(30)
+        write(cluster, cluster.producer({**PRODUCER, "acks": 1}), RECORDS)
 
     options = {"brokers": 1, "controllers": 1, "config": CONFIG, "features": {"leader_epoch_in_metadata": protection}}
     return Scenario(
@@ -247,7 +245,7 @@ def _reader_without_epochs(protection: bool) -> Scenario:
         options,
         partitions=(f"{TOPIC}-0",),
         settle_s=25.0,
-        span_s=60.0,
+        span_s=SPAN_S,
         judge=everything_read,
     )
 

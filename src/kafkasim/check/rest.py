@@ -15,16 +15,14 @@ from collections.abc import Mapping
 
 from kafkasim.check.replication_oracle import ReplicationOracle
 from kafkasim.check.report import Report
-from kafkasim.core.model.history import STANDSTILLS
+from kafkasim.core.model.history import DISK_FAULTS, NETWORK_FAULTS, PROCESS_FAULTS
 
 _MOST_TOLD = 5
 
 #: Notes after which a cluster is not at rest.
 UNREST = frozenset(
     {
-        *(*STANDSTILLS, "resume", "start", "data lost", "operator"),
-        *("disk slow", "disk full", "disk failing", "disk healed", "disk replaced"),
-        *("network partition", "network heal", "network hold", "network release", "network slow"),
+        *(*PROCESS_FAULTS, *NETWORK_FAULTS, *DISK_FAULTS, "data lost", "operator"),
         *("metadata-written", "metadata-committed", "became leader", "controller-active", "controller-renounced"),
     }
 )

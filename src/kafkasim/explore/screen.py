@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import attrs
 
 from kafkasim.check.report import Finding
-from kafkasim.core.model.history import DONE, Acked, Committed, Effected, Happened, HistoryEvent
+from kafkasim.core.model.history import DONE, PROCESS_FAULTS, Acked, Committed, Effected, Happened, HistoryEvent
 from kafkasim.core.model.ids import TopicPartition
 from kafkasim.explore.causes import Cause, cause_of
 from kafkasim.explore.shrink import Shrunk
@@ -31,7 +31,7 @@ _WIDTH = 30
 _PLACE = re.compile(r"([\w.-]+)-(\d+)[: ]")
 _OFFSET = re.compile(r"offsets? (\d+)")
 _GROUP = re.compile(r"group ([\w.-]+)")
-_FAULTS = ("crash", "power_loss", "shutdown", "pause", "resume", "start", "stopped", "disk full", "disk failing")
+_FAULTS = (*PROCESS_FAULTS, "disk full", "disk failing")
 _TWICE = ("at-most-once", "effectively-once", "log-duplicate")
 
 

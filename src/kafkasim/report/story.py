@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from kafkasim.check.report import Report
+from kafkasim.core.model.history import DISK_FAULTS, NETWORK_FAULTS
 from kafkasim.core.model.ids import TopicPartition
 from kafkasim.report.bands import PartitionStory, partition_stories
 from kafkasim.report.groups import GroupStory, group_stories
@@ -22,7 +23,7 @@ from kafkasim.report.sightings import Sighting, sightings
 from kafkasim.sim.aim import server_ids
 from kafkasim.sim.exchanges import Exchanges
 from kafkasim.sim.injection import Fired
-from kafkasim.views.facts import DISK_FAULTS, ENDS, NETWORK_FAULTS, Fact, Facts
+from kafkasim.views.facts import ENDS, Fact, Facts
 
 if TYPE_CHECKING:
     from kafkasim.handle import Cluster

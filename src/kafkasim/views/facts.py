@@ -13,20 +13,10 @@ from typing import Any
 
 import attrs
 
-from kafkasim.core.model.history import Happened, HistoryEvent
+from kafkasim.core.model.history import DISK_FAULTS, NETWORK_FAULTS, PROCESS_FAULTS, Happened, HistoryEvent
 from kafkasim.core.model.ids import NodeId, TopicPartition
 from kafkasim.core.model.metadata import MetadataBatch
 
-#: Notes of what was done to a server process, under its id.
-PROCESS_FAULTS = ("crash", "power_loss", "shutdown", "pause", "resume", "start", "stopped")
-NETWORK_FAULTS = (
-    "network partition",
-    "network heal",
-    "network hold",
-    "network release",
-    "network slow",
-)
-DISK_FAULTS = ("disk slow", "disk full", "disk failing", "disk healed", "disk replaced")
 #: Notes after which no process runs.
 ENDS = ("crash", "power_loss", "stopped")
 

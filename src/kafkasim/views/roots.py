@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from kafkasim.core.model.history import DISK_FAULTS
 from kafkasim.core.model.ids import FIRST_CLIENT_NODE, NodeId
 from kafkasim.views.chain import Chain, Link
-from kafkasim.views.facts import DISK_FAULTS, Fact, Facts
+from kafkasim.views.facts import Fact, Facts
 
 #: A broker under one of these does not answer.
 _SILENT = ("crash", "power_loss", "pause", "stopped")

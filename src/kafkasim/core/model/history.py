@@ -60,6 +60,10 @@ GROUP_RESET = "group offsets reset"
 
 #: What is noted of a server whose process ended, or stands still.
 STANDSTILLS = ("crash", "power_loss", "pause", "shutdown", "stopped")
+#: Of whatever was done to a server's process, to the network, to a disk.
+PROCESS_FAULTS = (*STANDSTILLS, "resume", "start")
+NETWORK_FAULTS = ("network partition", "network heal", "network hold", "network release", "network slow")
+DISK_FAULTS = ("disk slow", "disk full", "disk failing", "disk healed", "disk replaced")
 
 #: Phases of an effect. `SKIPPED`: the work is over without one (filtered, sent elsewhere, applied before).
 STARTED, DONE, FAILED, UNKNOWN, SKIPPED = "started", "done", "failed", "unknown", "skipped"
